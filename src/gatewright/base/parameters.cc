@@ -55,8 +55,7 @@ std::string to_string(const Value& value) {
         else if constexpr (std::is_same_v<T, std::string>)
           return fmt::format("\"{}\"", x);
         else if constexpr (std::is_same_v<T, std::vector<std::string>>)
-          return fmt::format("[{}]",
-                             x.empty() ? "" : "\"" + fmt::format("{}", fmt::join(x, "\", \"")) + "\"");
+          return x.empty() ? "[]" : fmt::format("[\"{}\"]", fmt::join(x, "\", \""));
         else if constexpr (std::is_same_v<T, double>)
           return number_text(x);
         else if constexpr (std::is_same_v<T, int64_t>)

@@ -1,0 +1,24 @@
+// Parameters by name. Modules are plain structs that append theirs to a list; the optimiser, the checkpoint
+// and the gradient checks read the list.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "gatewright/tensor.h"
+
+namespace gatewright {
+
+/// A trainable tensor (or, with `trainable` false, a state that checkpoints must keep).
+/// The name is Hugging Face's. A name with "{}" stands for a stacked tensor [E, ...]: in files its slices
+/// along the first axis lie under the names with 0, 1, ..., E-1 in place of "{}".
+struct NamedTensor {
+  std::string name;
+  Tensor tensor;
+  bool weight_decay = true;
+  bool trainable = true;
+};
+
+using ParameterList = std::vector<NamedTensor>;
+
+}  // namespace gatewright
