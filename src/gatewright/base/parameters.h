@@ -30,7 +30,7 @@ struct Parameter {
   double max = std::numeric_limits<double>::infinity();
   bool min_open = false;  // min itself is not allowed
   bool max_open = false;
-  std::vector<std::string> choices;  // for strings: what is allowed, empty = anything
+  std::vector<std::string> choices = {};  // for strings: what is allowed, empty = anything
 };
 
 /// "a whole number", "a number", "a text", "true or false", "a list of whole numbers", ...
@@ -78,7 +78,7 @@ struct Spec {
   std::string summary;  // one line
   std::string source;   // paper and section, or "" for common practice
   std::string formula;  // a few lines of plain text
-  std::vector<Parameter> parameters;
+  std::vector<Parameter> parameters = {};
 };
 
 }  // namespace gatewright

@@ -1,0 +1,51 @@
+// Balance terms: what is added to the training loss so that experts are used as one wishes, and rules that
+// act after each step without a loss.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "gatewright/base/registry.h"
+#include "gatewright/routing/assignment.h"
+#include "gatewright/routing/context.h"
+#include "gatewright/routing/named_tensor.h"
+#include "gatewright/routing/scorer.h"
+#include "gatewright/routing/scores.h"
+
+namespace gatewright {
+
+class BalanceTerm {
+ public:
+  virtual ~BalanceTerm() = default;
+  /// The term for one micro-batch, a float32 scalar with gradient and without its weight; undefined when the
+  /// term has no loss.
+  virtual Tensor loss(const Scores& scores, const Assignment& assignment, const RoutingContext& context) = 0;
+  /// Changes what the selector sees before it chooses (loss-free bias).
+  virtual void before_choice(Scores&) {}
+  /// Called after each optimiser step.
+  virtual void end_step() {}
+  /// State that checkpoints keep (not trained).
+  virtual void collect(ParameterList&, const std::string& /*prefix*/) const {}
+};
+
+/// A term with its name and the schedule of its weight.
+struct WeightedTerm {
+  std::string name;
+  std::unique_ptr<BalanceTerm> term;
+  double weight = 0;        // at step 0
+  double final_weight = 0;  // from step `over_steps` on
+  int64_t over_steps = 0;   // linear in between; 0: constant
+
+  double weight_at(int64_t step) const;
+};
+
+using BalanceFactory = std::function<std::unique_ptr<BalanceTerm>(const Values&, const RouterSizes&)>;
+/// The balance terms by name: the one list to touch when adding one. Each has the parameters weight,
+/// final_weight and over_steps besides its own.
+const Registry<BalanceFactory>& balance_terms();
+
+/// A term by name from values checked against its specification.
+WeightedTerm make_balance_term(const std::string& name, const Values& values, const RouterSizes& sizes);
+
+}  // namespace gatewright

@@ -1,0 +1,201 @@
+#include "gatewright/routing/choice/registry.h"
+
+#include "gatewright/routing/choice/selectors/batch_selectors.h"
+#include "gatewright/routing/choice/selectors/decorators.h"
+#include "gatewright/routing/choice/selectors/row_selectors.h"
+
+namespace gatewright::choice {
+namespace {
+
+constexpr double kMostExperts = 65536;
+
+Parameter top_k_parameter() {
+  return {.name = "top_k",
+          .help = "experts for each token",
+          .default_value = int64_t{2},
+          .min = 1,
+          .max = kMostExperts};
+}
+
+Parameter min_experts_parameter(int64_t least) {
+  return {.name = "min_experts",
+          .help = "the best experts are chosen in any case until there are this many",
+          .default_value = least,
+          .min = 0,
+          .max = kMostExperts};
+}
+
+template <typename T>
+std::unique_ptr<Selector> make(auto... arguments) {
+  return std::make_unique<T>(arguments...);
+}
+
+GroupScore group_score(const Values& v) {
+  return v.text("group_score") == "best" ? GroupScore::kBest : GroupScore::kSumOfTwoBest;
+}
+
+Overflow overflow(const std::string& name) {
+  if (name == "drop_by_position") return Overflow::kDropByPosition;
+  return name == "drop_by_score" ? Overflow::kDropByScore : Overflow::kReroute;
+}
+
+std::vector<int32_t> ids(const std::vector<int64_t>& values) { return {values.begin(), values.end()}; }
+
+}  // namespace
+
+const Registry<SelectorFactory>& selectors() {
+  static const Registry<SelectorFactory> registry(
+      "selector",
+      {
+          {{.name = "top_k",
+            .summary = "the k experts with the highest scores",
+            .source = "Shazeer et al. 2017, Outrageously Large Neural Networks, section 2.1",
+            .formula = "chosen = the top_k highest scores; ties to the lower expert id",
+            .parameters = {top_k_parameter()}},
+           [](const Values& v) { return make<TopK>(v.integer("top_k")); }},
+          {{.name = "top_p",
+            .summary = "the smallest set of experts whose probabilities sum to more than p",
+            .source = "Huang et al. 2024, Harder Tasks Need More Experts, section 3.2",
+            .formula = "sort by falling probability; chosen = the shortest prefix with a sum > top_p",
+            .parameters = {{.name = "top_p",
+                            .help = "probability that the chosen experts must exceed together",
+                            .default_value = 0.4,
+                            .min = 0,
+                            .max = 1,
+                            .min_open = true},
+                           min_experts_parameter(1),
+                           {.name = "max_experts",
+                            .help = "at most this many, 0 for no limit",
+                            .default_value = int64_t{0},
+                            .min = 0,
+                            .max = kMostExperts}}},
+           [](const Values& v) {
+             return make<TopP>(v.number("top_p"), v.integer("min_experts"), v.integer("max_experts"));
+           }},
+          {{.name = "min_p",
+            .summary = "experts at least min_p times as probable as the best one",
+            .source = "Nguyen et al. 2024, min-p sampling, applied to experts",
+            .formula = "chosen = {e : p_e >= min_p max_j p_j}",
+            .parameters = {{.name = "min_p",
+                            .help = "share of the best expert's probability",
+                            .default_value = 0.5,
+                            .min = 0,
+                            .max = 1,
+                            .min_open = true}}},
+           [](const Values& v) { return make<MinP>(v.number("min_p")); }},
+          {{.name = "threshold",
+            .summary = "experts with a probability above a fixed threshold, possibly none",
+            .source = "common practice",
+            .formula = "chosen = {e : p_e > threshold}",
+            .parameters = {{.name = "threshold",
+                            .help = "probability to exceed",
+                            .default_value = 0.2,
+                            .min = 0,
+                            .max = 1,
+                            .max_open = true},
+                           min_experts_parameter(0)}},
+           [](const Values& v) { return make<Threshold>(v.number("threshold"), v.integer("min_experts")); }},
+          {{.name = "relu",
+            .summary = "every expert with a positive logit, possibly none; the logit can be the weight",
+            .source = "Wang et al. 2024, ReMoE, section 3.1",
+            .formula = "chosen = {e : logit_e > 0}",
+            .parameters = {}},
+           [](const Values&) { return make<ReluSelector>(); }},
+          {{.name = "expert_choice",
+            .summary = "each expert takes its best tokens, so that loads are equal (not causal)",
+            .source = "Zhou et al. 2022, Mixture-of-Experts with Expert Choice Routing",
+            .formula = "expert e takes the ceil(T experts_per_token / E) tokens with the highest score for e",
+            .parameters = {{.name = "experts_per_token",
+                            .help = "experts for each token on average",
+                            .default_value = 2.0,
+                            .min = 0,
+                            .max = kMostExperts,
+                            .min_open = true}}},
+           [](const Values& v) { return make<ExpertChoice>(v.number("experts_per_token")); }},
+          {{.name = "group_limited_top_k",
+            .summary = "top-k within the best groups of experts (DeepSeek's device limit)",
+            .source = "DeepSeek-V2 2024, section 2.1.3; DeepSeek-V3 2024, section 2.1.2",
+            .formula = "score of a group = its best expert, or the sum of its two best; chosen = top_k of "
+                       "the experts in the groups_used best groups",
+            .parameters =
+                {top_k_parameter(),
+                 {.name = "num_groups",
+                  .help = "groups of consecutive experts; must divide the number of experts",
+                  .default_value = int64_t{4},
+                  .min = 1,
+                  .max = kMostExperts},
+                 {.name = "groups_used",
+                  .help = "groups that a token may visit",
+                  .default_value = int64_t{2},
+                  .min = 1,
+                  .max = kMostExperts},
+                 {.name = "group_score",
+                  .help = "what a group is ranked by: its best expert (V2) or the sum of its two best (V3)",
+                  .default_value = std::string("best"),
+                  .choices = {"best", "sum_of_two_best"}}}},
+           [](const Values& v) {
+             return make<GroupLimitedTopK>(v.integer("top_k"), v.integer("num_groups"),
+                                           v.integer("groups_used"), group_score(v));
+           }},
+          {{.name = "random",
+            .summary = "k experts drawn at random for each token: the baseline every router should beat",
+            .source = "Zuo et al. 2022, Taming Sparsely Activated Transformer with Stochastic Experts (THOR)",
+            .formula = "chosen = top_k different experts, uniformly",
+            .parameters = {top_k_parameter()}},
+           [](const Values& v) { return make<RandomSelector>(v.integer("top_k")); }},
+          {{.name = "all",
+            .summary = "every expert, weighted: a soft mixture",
+            .source = "Jacobs et al. 1991, Adaptive Mixtures of Local Experts",
+            .formula = "chosen = all experts; the weights alone decide",
+            .parameters = {}},
+           [](const Values&) { return make<All>(); }},
+      });
+  return registry;
+}
+
+const Registry<SelectorDecoratorFactory>& selector_decorators() {
+  static const Registry<SelectorDecoratorFactory> registry(
+      "decorator",
+      {
+          {{.name = "force",
+            .summary = "experts that every token visits, whatever its scores",
+            .source = "common practice",
+            .formula = "chosen = experts + the best of the selector's choice in the places that are left "
+                       "(all of it with add)",
+            .parameters = {{.name = "experts",
+                            .help = "expert ids",
+                            .default_value = std::vector<int64_t>{},
+                            .required = true,
+                            .min = 0,
+                            .max = kMostExperts},
+                           {.name = "add",
+                            .help = "put them on top of the choice and not in place of its lowest experts",
+                            .default_value = false}}},
+           [](std::unique_ptr<Selector> inner, const Values& v) -> std::unique_ptr<Selector> {
+             return std::make_unique<Force>(std::move(inner), ids(v.integers("experts")), v.flag("add"));
+           }},
+          {{.name = "capacity",
+            .summary = "at most a fixed number of tokens for each expert; the rest is dropped or re-routed",
+            .source =
+                "Fedus et al. 2021, Switch Transformers, section 2.2; Riquelme et al. 2021, V-MoE, section 4",
+            .formula = "at most ceil(factor N / E) tokens an expert, N = pairs chosen",
+            .parameters = {{.name = "factor",
+                            .help = "capacity over the mean load",
+                            .default_value = 1.25,
+                            .min = 0,
+                            .max = 1e6,
+                            .min_open = true},
+                           {.name = "overflow",
+                            .help = "which pairs of a full expert go, or whether their tokens go to the next "
+                                    "best expert with room",
+                            .default_value = std::string("drop_by_position"),
+                            .choices = {"drop_by_position", "drop_by_score", "reroute"}}}},
+           [](std::unique_ptr<Selector> inner, const Values& v) -> std::unique_ptr<Selector> {
+             return std::make_unique<Capacity>(std::move(inner), v.number("factor"),
+                                               overflow(v.text("overflow")));
+           }},
+      });
+  return registry;
+}
+
+}  // namespace gatewright::choice

@@ -1,0 +1,97 @@
+#include "gatewright/routing/choice/selector.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "gatewright/base/error.h"
+#include "gatewright/base/parallel.h"
+
+namespace gatewright::choice {
+namespace {
+
+constexpr float kMasked = -std::numeric_limits<float>::infinity();
+constexpr int64_t kRowsPerThread = 64;
+
+}  // namespace
+
+std::vector<int32_t> best_experts(std::span<const float> scores, int64_t limit) {
+  std::vector<int32_t> order;
+  order.reserve(scores.size());
+  for (size_t e = 0; e < scores.size(); ++e) {
+    if (scores[e] != kMasked) order.push_back(static_cast<int32_t>(e));
+  }
+  const auto better = [&](int32_t a, int32_t b) {
+    const float x = scores[static_cast<size_t>(a)], y = scores[static_cast<size_t>(b)];
+    return x > y || (x == y && a < b);
+  };
+  const auto count = std::min<size_t>(order.size(), static_cast<size_t>(std::max<int64_t>(limit, 0)));
+  std::partial_sort(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(count), order.end(), better);
+  order.resize(count);
+  return order;
+}
+
+void check_scores(const ScoreRows& scores, int64_t layer) {
+  for (size_t i = 0; i < scores.values.size(); ++i) {
+    if (std::isnan(scores.values[i])) {
+      fail(
+          "layer {}: the router's score of token {} for expert {} is not a number; the layer's input or the "
+          "router's weights are damaged",
+          layer, i / static_cast<size_t>(scores.num_experts), i % static_cast<size_t>(scores.num_experts));
+    }
+  }
+}
+
+Selection RowSelector::choose(const ScoreRows& scores, const ChoiceContext& context) const {
+  check_scores(scores, context.layer);
+  const int64_t num_tokens = scores.num_tokens;
+  // Each thread fills rows of its own range; the ranges are joined in order.
+  const int64_t num_ranges =
+      std::max<int64_t>(1, std::min<int64_t>(num_threads(), num_tokens / kRowsPerThread));
+  const int64_t range = (num_tokens + num_ranges - 1) / num_ranges;
+  std::vector<std::vector<int32_t>> experts(static_cast<size_t>(num_ranges));
+  std::vector<int64_t> counts(static_cast<size_t>(num_tokens));
+  parallel_for(0, num_ranges, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) {
+      std::vector<int32_t>& mine = experts[static_cast<size_t>(r)];
+      for (int64_t t = r * range; t < std::min(num_tokens, (r + 1) * range); ++t) {
+        const auto before = static_cast<std::ptrdiff_t>(mine.size());
+        choose_row(scores.row(t), mine);
+        std::sort(mine.begin() + before, mine.end());
+        counts[static_cast<size_t>(t)] = static_cast<int64_t>(mine.size()) - before;
+      }
+    }
+  });
+  Selection result;
+  result.rows.row_begin.resize(static_cast<size_t>(num_tokens) + 1);
+  for (size_t t = 0; t < counts.size(); ++t)
+    result.rows.row_begin[t + 1] = result.rows.row_begin[t] + counts[t];
+  for (const auto& mine : experts)
+    result.rows.expert.insert(result.rows.expert.end(), mine.begin(), mine.end());
+  return result;
+}
+
+std::vector<float> margins(const ScoreRows& scores, const Rows& rows) {
+  std::vector<float> result(static_cast<size_t>(scores.num_tokens));
+  parallel_for(0, scores.num_tokens, kRowsPerThread, [&](int64_t begin, int64_t end) {
+    for (int64_t t = begin; t < end; ++t) {
+      const auto row = scores.row(t);
+      float chosen = std::numeric_limits<float>::infinity(), other = kMasked;
+      size_t next = 0;
+      const auto ids = rows.row(t);
+      for (size_t e = 0; e < row.size(); ++e) {
+        if (next < ids.size() && ids[next] == static_cast<int32_t>(e)) {
+          chosen = std::min(chosen, row[e]);
+          ++next;
+        } else {
+          other = std::max(other, row[e]);
+        }
+      }
+      const bool defined = !ids.empty() && other != kMasked;
+      result[static_cast<size_t>(t)] = defined ? chosen - other : std::numeric_limits<float>::quiet_NaN();
+    }
+  });
+  return result;
+}
+
+}  // namespace gatewright::choice

@@ -1,0 +1,72 @@
+// The discrete choice, on plain rows: which experts a token visits, given its scores. Used by the trainer,
+// which then gathers differentiable weights, and by inference, which never touches autograd.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "gatewright/base/random.h"
+#include "gatewright/routing/choice/pairs.h"
+
+namespace gatewright::choice {
+
+/// Scores of T tokens for E experts, row by row. A score of -inf is never chosen; NaN is an error.
+struct ScoreRows {
+  std::span<const float> values;  // [T, E]
+  int64_t num_tokens = 0;
+  int64_t num_experts = 0;
+
+  std::span<const float> row(int64_t token) const {
+    return values.subspan(static_cast<size_t>(token * num_experts), static_cast<size_t>(num_experts));
+  }
+};
+
+/// What a choice may depend on besides the scores.
+struct ChoiceContext {
+  int64_t layer = 0;               // named in errors
+  RandomStream* random = nullptr;  // for selectors that draw; one draw a call whatever the number of tokens
+};
+
+/// Which values of a token a selector compares.
+enum class Reads { kProbabilities, kLogits };
+
+struct Selection {
+  Rows rows;
+  /// Set by a capacity limit: what was chosen before it, which weights are normalised over.
+  std::optional<Rows> before_capacity = {};
+};
+
+class Selector {
+ public:
+  virtual ~Selector() = default;
+  /// Chosen experts ascend within a token. Ties break to the lower expert id.
+  virtual Selection choose(const ScoreRows& scores, const ChoiceContext& context) const = 0;
+  virtual Reads reads() const { return Reads::kProbabilities; }
+  /// Whether a token's choice depends on its own row only (and so is the same in generation as in training).
+  virtual bool looks_at_one_row() const { return true; }
+};
+
+/// A selector that decides each token by its row alone.
+class RowSelector : public Selector {
+ public:
+  Selection choose(const ScoreRows& scores, const ChoiceContext& context) const final;
+  /// Appends the chosen experts of one row, in any order.
+  virtual void choose_row(std::span<const float> scores, std::vector<int32_t>& chosen) const = 0;
+};
+
+/// Expert ids by falling score, ties to the lower id, without those of score -inf; at most `limit`.
+std::vector<int32_t> best_experts(std::span<const float> scores, int64_t limit);
+
+/// For each token the distance of its choice to a different one: the smallest chosen score minus the largest
+/// that was not chosen (-inf scores aside); NaN when nothing or everything was chosen. Negative after a
+/// forced choice.
+std::vector<float> margins(const ScoreRows& scores, const Rows& rows);
+
+/// Fails naming layer and token when a score is NaN.
+void check_scores(const ScoreRows& scores, int64_t layer);
+
+}  // namespace gatewright::choice

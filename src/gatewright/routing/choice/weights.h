@@ -1,0 +1,47 @@
+// From logits to probabilities and from a choice to combination weights, on plain rows. The tensor path
+// (routing/weights.h) computes the same with gradients.
+#pragma once
+
+#include <span>
+#include <string>
+#include <vector>
+
+#include "gatewright/routing/choice/selector.h"
+
+namespace gatewright::choice {
+
+/// How a router turns logits into probabilities.
+enum class Activation {
+  kSoftmax,   // over all experts; -inf has probability 0; a row of -inf gives zeros
+  kSigmoid,   // each expert by itself
+  kIdentity,  // the logits themselves
+};
+
+void activate_row(Activation activation, std::span<const float> logits, std::span<float> probabilities);
+
+/// How the chosen experts are weighted.
+enum class Weighting {
+  kAsIs,           // their probabilities
+  kRenormalised,   // divided by their sum over the token's chosen experts
+  kSoftmaxChosen,  // softmax of the chosen logits (softmax after the choice)
+  kEqual,          // 1 / number of the token's chosen experts
+};
+
+/// A rule for weights: the weighting, then a factor (DeepSeek's routed_scaling_factor).
+struct WeightRule {
+  Weighting weighting = Weighting::kAsIs;
+  double scale = 1.0;
+};
+
+Activation parse_activation(std::string_view name);
+Weighting parse_weighting(std::string_view name);
+/// "softmax", "sigmoid", "identity" and "as_is", "renormalised", "softmax_chosen", "equal".
+const std::vector<std::string>& activation_names();
+const std::vector<std::string>& weighting_names();
+
+/// The weights of the pairs of `selection.rows`, in their order. Sums run over what was chosen before a
+/// capacity limit, so that dropping a pair does not raise the weight of the others.
+std::vector<float> weights(const WeightRule& rule, const ScoreRows& logits, const ScoreRows& probabilities,
+                           const Selection& selection);
+
+}  // namespace gatewright::choice

@@ -1,0 +1,23 @@
+// What a router may know besides the hidden states.
+#pragma once
+
+#include <cstdint>
+
+#include "gatewright/base/random.h"
+#include "gatewright/tensor.h"
+
+namespace gatewright {
+
+struct Scores;
+
+struct RoutingContext {
+  int64_t layer = 0;                 // named in errors, in the trace and in random streams
+  bool training = false;             // jitter, noise and buffers over micro-batches work in training only
+  int64_t step = 0;                  // optimiser step, for the schedules of balance terms
+  int64_t num_sequences = 1;         // tokens come as this many sequences of equal length, one after another
+  Tensor token_ids = {};             // int64 [T]; needed by the scorer hash
+  RandomStream* random = nullptr;    // this layer's stream; needed by what draws
+  const Scores* previous = nullptr;  // scores of the routed layer below, for scorers that look at them
+};
+
+}  // namespace gatewright

@@ -1,0 +1,126 @@
+#include "gatewright/routing/router.h"
+
+#include <c10/core/impl/LocalDispatchKeySet.h>
+
+#include <algorithm>
+
+#include "gatewright/base/error.h"
+
+namespace gatewright {
+namespace {
+
+const Piece* find_piece(const std::vector<Piece>& pieces, const std::string& name) {
+  const auto it = std::ranges::find(pieces, name, &Piece::name);
+  return it == pieces.end() ? nullptr : &*it;
+}
+
+std::unique_ptr<Scorer> make_scorer(const RouterSpec& spec, const RouterSizes& sizes, RandomStream& random) {
+  std::unique_ptr<Scorer> scorer = scorers().at(spec.scorer.name).make(spec.scorer.values, sizes, random);
+  for (const auto& entry : scorer_decorators().entries()) {
+    if (const Piece* piece = find_piece(spec.decorators, entry.spec.name))
+      scorer = entry.make(std::move(scorer), piece->values, sizes, random);
+  }
+  return scorer;
+}
+
+std::unique_ptr<choice::Selector> make_selector(const RouterSpec& spec) {
+  std::unique_ptr<choice::Selector> selector =
+      choice::selectors().at(spec.selector.name).make(spec.selector.values);
+  for (const auto& entry : choice::selector_decorators().entries()) {
+    if (const Piece* piece = find_piece(spec.decorators, entry.spec.name))
+      selector = entry.make(std::move(selector), piece->values);
+  }
+  return selector;
+}
+
+bool is_decorated(const RouterSpec& spec) {
+  return std::ranges::any_of(
+      spec.decorators, [](const Piece& p) { return choice::selector_decorators().find(p.name) != nullptr; });
+}
+
+std::vector<WeightedTerm> make_balance(const RouterSpec& spec, const RouterSizes& sizes) {
+  std::vector<WeightedTerm> terms;
+  for (const Piece& piece : spec.balance) terms.push_back(make_balance_term(piece.name, piece.values, sizes));
+  return terms;
+}
+
+choice::Rows rows_of_mask(const Tensor& mask) {
+  const Tensor cells = mask.nonzero().to(at::kCPU);  // row-major: experts ascend within a token
+  choice::Rows rows;
+  rows.row_begin.assign(static_cast<size_t>(mask.size(0)) + 1, 0);
+  const auto cell = cells.accessor<int64_t, 2>();
+  for (int64_t i = 0; i < cells.size(0); ++i) {
+    ++rows.row_begin[static_cast<size_t>(cell[i][0]) + 1];
+    rows.expert.push_back(static_cast<int32_t>(cell[i][1]));
+  }
+  for (size_t t = 1; t < rows.row_begin.size(); ++t) rows.row_begin[t] += rows.row_begin[t - 1];
+  return rows;
+}
+
+}  // namespace
+
+Router::Router(std::unique_ptr<Scorer> scorer, std::unique_ptr<choice::Selector> selector,
+               choice::Activation activation, choice::WeightRule weights, std::vector<WeightedTerm> balance)
+    : scorer_(std::move(scorer)),
+      selector_(std::move(selector)),
+      activation_(activation),
+      weights_(weights),
+      balance_(std::move(balance)) {}
+
+Router::Router(const RouterSpec& spec, const RouterSizes& sizes, RandomStream& random)
+    : Router(make_scorer(spec, sizes, random), make_selector(spec), spec.activation, spec.weights,
+             make_balance(spec, sizes)) {
+  if (!is_decorated(spec)) tensor_choice_ = tensor_choice(spec.selector.name, spec.selector.values);
+}
+
+choice::Selection Router::select(const Scores& scores, const RoutingContext& context) const {
+  const Tensor values = selection_scores(scores, selector_->reads());
+  if (values.is_cuda() && tensor_choice_) {
+    require(!values.isnan().any().item<bool>(),
+            "layer {}: a score of the router is not a number; the layer's input or the router's weights are "
+            "damaged",
+            context.layer);
+    return {.rows = rows_of_mask(tensor_choice_(values))};
+  }
+  const Tensor plain = values.to(at::kCPU).contiguous();
+  const std::span<const float> rows(plain.data_ptr<float>(), static_cast<size_t>(plain.numel()));
+  return selector_->choose({.values = rows, .num_tokens = plain.size(0), .num_experts = plain.size(1)},
+                           {.layer = context.layer, .random = context.random});
+}
+
+RoutingRecord Router::route(const Tensor& hidden, const RoutingContext& context) {
+  require(hidden.dim() == 2, "layer {}: the router expects hidden states [T, H], got {} axes", context.layer,
+          hidden.dim());
+  const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
+  RoutingRecord record{.layer = context.layer};
+  record.reads = selector_->reads();
+  record.scores.logits = scorer_->logits(hidden.to(at::kFloat), context);
+  record.scores.probabilities = activate(activation_, record.scores.logits);
+  for (WeightedTerm& t : balance_) t.term->before_choice(record.scores);
+  const choice::Selection selection = select(record.scores, context);
+  record.assignment = weigh(weights_, record.scores, selection);
+  add_balance(record, context);
+  return record;
+}
+
+void Router::add_balance(RoutingRecord& record, const RoutingContext& context) {
+  for (WeightedTerm& t : balance_) {
+    const Tensor value = t.term->loss(record.scores, record.assignment, context);
+    const double weight = t.weight_at(context.step);
+    record.balance.push_back(
+        {.name = t.name, .value = value.defined() ? value.detach() : Tensor(), .weight = weight});
+    if (!value.defined()) continue;
+    record.loss = record.loss.defined() ? record.loss + value * weight : value * weight;
+  }
+}
+
+void Router::end_step() {
+  for (WeightedTerm& t : balance_) t.term->end_step();
+}
+
+void Router::collect(ParameterList& parameters, const std::string& prefix) const {
+  scorer_->collect(parameters, prefix);
+  for (const WeightedTerm& t : balance_) t.term->collect(parameters, prefix);
+}
+
+}  // namespace gatewright

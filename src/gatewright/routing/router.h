@@ -1,0 +1,63 @@
+// A router: scorer, selector, weights and balance terms put together. score -> select -> assignment.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "gatewright/routing/balance.h"
+#include "gatewright/routing/choice/registry.h"
+#include "gatewright/routing/record.h"
+#include "gatewright/routing/scorer.h"
+#include "gatewright/routing/selectors/tensor_choice.h"
+#include "gatewright/routing/weights.h"
+
+namespace gatewright {
+
+/// A piece chosen by name with its values (checked against its specification).
+struct Piece {
+  std::string name;
+  Values values;
+};
+
+/// A router in words: what a recipe's [routing] and [balance.*] say. `scorer` and `selector` name registered
+/// pieces; decorators are put around them in the order of the registries.
+struct RouterSpec {
+  Piece scorer;
+  Piece selector;
+  std::vector<Piece> decorators = {};
+  choice::Activation activation = choice::Activation::kSoftmax;
+  choice::WeightRule weights = {};
+  std::vector<Piece> balance = {};
+};
+
+class Router {
+ public:
+  /// The pieces as objects; no registry needed.
+  Router(std::unique_ptr<Scorer> scorer, std::unique_ptr<choice::Selector> selector,
+         choice::Activation activation = choice::Activation::kSoftmax, choice::WeightRule weights = {},
+         std::vector<WeightedTerm> balance = {});
+  /// The pieces by name. `random` draws the initial weights.
+  Router(const RouterSpec& spec, const RouterSizes& sizes, RandomStream& random);
+
+  /// hidden [T, H] of any float type -> who visits whom. Everything here is float32, also under autocast. NaN
+  /// in the scores is an error that names the layer.
+  RoutingRecord route(const Tensor& hidden, const RoutingContext& context);
+
+  /// After each optimiser step: rules without a loss act, buffers over micro-batches are emptied.
+  void end_step();
+  void collect(ParameterList& parameters, const std::string& prefix) const;
+
+ private:
+  choice::Selection select(const Scores& scores, const RoutingContext& context) const;
+  void add_balance(RoutingRecord& record, const RoutingContext& context);
+
+  std::unique_ptr<Scorer> scorer_;
+  std::unique_ptr<choice::Selector> selector_;
+  TensorChoice tensor_choice_;  // used on CUDA when there is one
+  choice::Activation activation_;
+  choice::WeightRule weights_;
+  std::vector<WeightedTerm> balance_;
+};
+
+}  // namespace gatewright

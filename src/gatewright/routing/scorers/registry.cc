@@ -1,0 +1,176 @@
+#include "gatewright/routing/scorers/decorators.h"
+#include "gatewright/routing/scorers/scorers.h"
+
+namespace gatewright {
+namespace {
+
+Parameter init_parameter() {
+  return {.name = "init",
+          .help = "standard deviation of the initial weights",
+          .default_value = 0.02,
+          .min = 0,
+          .max = 10};
+}
+
+MlpScorer::Nonlinearity nonlinearity(const std::string& name) {
+  if (name == "tanh") return MlpScorer::Nonlinearity::kTanh;
+  return name == "relu" ? MlpScorer::Nonlinearity::kRelu : MlpScorer::Nonlinearity::kSilu;
+}
+
+}  // namespace
+
+const Registry<ScorerFactory>& scorers() {
+  static const Registry<ScorerFactory> registry(
+      "scorer",
+      {
+          {{.name = "linear",
+            .summary = "one linear layer: the router of Switch, Mixtral, OLMoE, Qwen and DeepSeek",
+            .source = "Shazeer et al. 2017, Outrageously Large Neural Networks, section 2.1",
+            .formula = "logits = W h (+ b),  W [E, H]",
+            .parameters =
+                {{.name = "bias", .help = "add a learned bias for each expert", .default_value = false},
+                 init_parameter()}},
+           [](const Values& v, const RouterSizes& s, RandomStream& r) -> std::unique_ptr<Scorer> {
+             return std::make_unique<LinearScorer>(s, v.flag("bias"), v.number("init"), r);
+           }},
+          {{.name = "cosine",
+            .summary = "cosine between a projected token and expert embeddings, over a learned temperature",
+            .source =
+                "Chi et al. 2022, On the Representation Collapse of Sparse Mixture of Experts, eq. 4 to 6",
+            .formula = "logit_e = cos(P h, m_e) / temperature,  P [D, H], m [E, D]",
+            .parameters = {{.name = "projection_size",
+                            .help = "width D of the space in which angles are taken",
+                            .default_value = int64_t{64},
+                            .min = 1,
+                            .max = 65536},
+                           {.name = "temperature",
+                            .help = "initial temperature; it is learned",
+                            .default_value = 0.07,
+                            .min = 0,
+                            .max = 100,
+                            .min_open = true}}},
+           [](const Values& v, const RouterSizes& s, RandomStream& r) -> std::unique_ptr<Scorer> {
+             return std::make_unique<CosineScorer>(s, v.integer("projection_size"), v.number("temperature"),
+                                                   r);
+           }},
+          {{.name = "mlp",
+            .summary = "two layers with a nonlinearity between them",
+            .source = "common practice",
+            .formula = "logits = W2 act(W1 h + b1) + b2",
+            .parameters = {{.name = "router_width",
+                            .help = "width between the layers",
+                            .default_value = int64_t{64},
+                            .min = 1,
+                            .max = 65536},
+                           {.name = "router_activation",
+                            .help = "nonlinearity between the layers",
+                            .default_value = std::string("tanh"),
+                            .choices = {"tanh", "relu", "silu"}},
+                           init_parameter()}},
+           [](const Values& v, const RouterSizes& s, RandomStream& r) -> std::unique_ptr<Scorer> {
+             return std::make_unique<MlpScorer>(s, v.integer("router_width"),
+                                                nonlinearity(v.text("router_activation")), v.number("init"),
+                                                r);
+           }},
+          {{.name = "hash",
+            .summary = "a fixed hash of the token id: no learning, a strong simple baseline",
+            .source = "Roller et al. 2021, Hash Layers For Large Sparse Models",
+            .formula = "logit_e = spread * uniform(hash(seed, layer, token id, e))",
+            .parameters = {{.name = "hash_seed",
+                            .help = "another seed gives another assignment of tokens",
+                            .default_value = int64_t{0},
+                            .min = 0,
+                            .max = 9e15},
+                           {.name = "spread",
+                            .help = "logits lie in [0, spread); small means nearly equal weights",
+                            .default_value = 0.001,
+                            .min = 0,
+                            .max = 100,
+                            .min_open = true}}},
+           [](const Values& v, const RouterSizes& s, RandomStream&) -> std::unique_ptr<Scorer> {
+             return std::make_unique<HashScorer>(s, v.integer("hash_seed"), v.number("spread"));
+           }},
+          {{.name = "random",
+            .summary = "new random logits at each call, whatever the token",
+            .source = "common baseline",
+            .formula = "logits ~ normal(0, std)",
+            .parameters = {{.name = "std",
+                            .help = "standard deviation of the logits",
+                            .default_value = 1.0,
+                            .min = 0,
+                            .max = 100,
+                            .min_open = true}}},
+           [](const Values& v, const RouterSizes& s, RandomStream&) -> std::unique_ptr<Scorer> {
+             return std::make_unique<RandomScorer>(s, v.number("std"));
+           }},
+      });
+  return registry;
+}
+
+const Registry<ScorerDecoratorFactory>& scorer_decorators() {
+  // In the order in which they are put around the scorer, the innermost first.
+  static const Registry<ScorerDecoratorFactory> registry(
+      "decorator", {
+                       {{.name = "jitter",
+                         .summary = "in training, the router's input times uniform noise around 1",
+                         .source = "Fedus et al. 2021, Switch Transformers, section 2.2",
+                         .formula = "h' = h * uniform(1 - epsilon, 1 + epsilon)",
+                         .parameters = {{.name = "epsilon",
+                                         .help = "largest relative change",
+                                         .default_value = 0.01,
+                                         .min = 0,
+                                         .max = 1}}},
+                        [](std::unique_ptr<Scorer> inner, const Values& v, const RouterSizes&,
+                           RandomStream&) -> std::unique_ptr<Scorer> {
+                          return std::make_unique<Jitter>(std::move(inner), v.number("epsilon"));
+                        }},
+                       {{.name = "noise",
+                         .summary = "in training, normal noise on the logits, of fixed or learned size",
+                         .source = "Shazeer et al. 2017, Outrageously Large Neural Networks, eq. 4",
+                         .formula = "logits' = logits + normal(0, 1) * (std, or softplus(W h) when learned)",
+                         .parameters = {{.name = "std",
+                                         .help = "standard deviation, when it is not learned",
+                                         .default_value = 1.0,
+                                         .min = 0,
+                                         .max = 100},
+                                        {.name = "learned",
+                                         .help = "learn the size of the noise for each expert",
+                                         .default_value = false}}},
+                        [](std::unique_ptr<Scorer> inner, const Values& v, const RouterSizes& s,
+                           RandomStream&) -> std::unique_ptr<Scorer> {
+                          return std::make_unique<Noise>(std::move(inner), v.number("std"), v.flag("learned"),
+                                                         s);
+                        }},
+                       {{.name = "logit_bias",
+                         .summary = "fixed values added to the logits of a layer: steering by hand",
+                         .source = "common practice",
+                         .formula = "logits' = logits + bias",
+                         .parameters = {{.name = "bias",
+                                         .help = "one value for each expert",
+                                         .default_value = std::vector<double>{},
+                                         .required = true,
+                                         .min = -1e4,
+                                         .max = 1e4}}},
+                        [](std::unique_ptr<Scorer> inner, const Values& v, const RouterSizes& s,
+                           RandomStream&) -> std::unique_ptr<Scorer> {
+                          return std::make_unique<LogitBias>(std::move(inner), v.numbers("bias"), s);
+                        }},
+                       {{.name = "omit",
+                         .summary = "experts that cannot be chosen, as if they had been pruned",
+                         .source = "common practice",
+                         .formula = "logit_e' = -inf for e in experts",
+                         .parameters = {{.name = "experts",
+                                         .help = "expert ids",
+                                         .default_value = std::vector<int64_t>{},
+                                         .required = true,
+                                         .min = 0,
+                                         .max = 65536}}},
+                        [](std::unique_ptr<Scorer> inner, const Values& v, const RouterSizes& s,
+                           RandomStream&) -> std::unique_ptr<Scorer> {
+                          return std::make_unique<Omit>(std::move(inner), v.integers("experts"), s);
+                        }},
+                   });
+  return registry;
+}
+
+}  // namespace gatewright

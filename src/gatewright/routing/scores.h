@@ -1,0 +1,26 @@
+// What a scorer says and selectors, weights and balance terms read.
+#pragma once
+
+#include "gatewright/routing/choice/weights.h"
+#include "gatewright/tensor.h"
+
+namespace gatewright {
+
+/// Scores of T tokens for E experts, float32 whatever the model's precision.
+struct Scores {
+  Tensor logits;               // [T, E]  -inf: the expert cannot be chosen
+  Tensor probabilities;        // [T, E]  softmax or sigmoid of the logits
+  Tensor selection_bias = {};  // [E] or undefined: added for the choice and left out of the weights
+
+  int64_t num_tokens() const { return logits.size(0); }
+  int64_t num_experts() const { return logits.size(1); }
+};
+
+/// Probabilities of logits, differentiable; a row of -inf gives zeros.
+Tensor activate(choice::Activation activation, const Tensor& logits);
+
+/// What a selector compares: probabilities or logits (as it reads), plus the selection bias, -inf where the
+/// logit is. Without gradient.
+Tensor selection_scores(const Scores& scores, choice::Reads reads);
+
+}  // namespace gatewright
