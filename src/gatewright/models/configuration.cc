@@ -1,0 +1,117 @@
+#include "gatewright/models/configuration.h"
+
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "gatewright/base/checked.h"
+
+namespace gatewright {
+namespace {
+
+using Problems = std::vector<std::string>;
+
+template <typename... Args>
+void expect(Problems& problems, bool condition, fmt::format_string<Args...> format, Args&&... args) {
+  if (!condition) problems.push_back(fmt::format(format, std::forward<Args>(args)...));
+}
+
+void check_layer(Problems& problems, const FeedForwardSpec& layer, size_t index) {
+  if (!layer.routed) {
+    expect(problems, layer.dense_width > 0, "layer {} is dense and needs an intermediate_size", index);
+    return;
+  }
+  expect(problems, layer.num_experts > 0, "layer {} is routed and needs num_experts of at least 1", index);
+  const auto& values = layer.router.selector.values.all();
+  if (const auto k = values.find("top_k"); k != values.end()) {
+    expect(problems, std::get<int64_t>(k->second) <= layer.num_experts,
+           "layer {}: top_k = {} of {} experts; choose at most {}", index, std::get<int64_t>(k->second),
+           layer.num_experts, layer.num_experts);
+  }
+  if (const auto groups = values.find("num_groups"); groups != values.end()) {
+    expect(problems, layer.num_experts % std::get<int64_t>(groups->second) == 0,
+           "layer {}: num_groups = {} does not divide {} experts", index, std::get<int64_t>(groups->second),
+           layer.num_experts);
+  }
+  if (layer.router.selector.name == "relu") {
+    expect(problems, layer.router.activation != choice::Activation::kSoftmax,
+           "layer {}: the selector relu chooses by the sign of the logit; set routing.activation = "
+           "\"identity\" (the logit is the weight) or \"sigmoid\"",
+           index);
+  }
+}
+
+int64_t attention_parameters(const DecoderSpec& s) {
+  const int64_t query = s.num_heads * s.head_dim, key = s.num_kv_heads * s.head_dim;
+  int64_t count = s.hidden_size * (2 * query + 2 * key);
+  if (s.query_key_norm == QueryKeyNorm::kHead) count += 2 * s.head_dim;
+  if (s.query_key_norm == QueryKeyNorm::kProjection) count += query + key;
+  return count;
+}
+
+/// Router weights by scorer; -1 for scorers whose size is not known here.
+int64_t router_parameters(const FeedForwardSpec& layer, int64_t hidden) {
+  const Piece& scorer = layer.router.scorer;
+  const int64_t experts = layer.num_experts;
+  if (scorer.name == "linear") return experts * hidden + (scorer.values.flag("bias") ? experts : 0);
+  if (scorer.name == "cosine") return scorer.values.integer("projection_size") * (hidden + experts) + 1;
+  if (scorer.name == "mlp") return scorer.values.integer("router_width") * (hidden + 1 + experts) + experts;
+  return 0;
+}
+
+}  // namespace
+
+void validate(const DecoderSpec& s) {
+  Problems problems;
+  expect(problems, s.vocab_size > 0, "vocab_size must be positive, got {}", s.vocab_size);
+  expect(problems, s.hidden_size > 0, "hidden_size must be positive, got {}", s.hidden_size);
+  expect(problems, s.head_dim > 0 && s.head_dim % 2 == 0,
+         "head_dim must be even, got {} (the rotary embedding turns pairs)", s.head_dim);
+  expect(problems, s.num_kv_heads > 0 && s.num_heads > 0 && s.num_heads % s.num_kv_heads == 0,
+         "num_attention_heads = {} must be a multiple of num_key_value_heads = {}", s.num_heads,
+         s.num_kv_heads);
+  expect(problems, !s.layers.empty(), "the model has no layers");
+  for (size_t i = 0; i < s.layers.size(); ++i) check_layer(problems, s.layers[i], i);
+  if (!problems.empty())
+    throw UsageError(fmt::format("the model cannot be built: {}", fmt::join(problems, "; ")));
+}
+
+double experts_per_token(const FeedForwardSpec& layer, double otherwise) {
+  if (!layer.routed) return 0;
+  const Values& v = layer.router.selector.values;
+  if (v.all().contains("top_k")) return static_cast<double>(v.integer("top_k"));
+  if (v.all().contains("experts_per_token")) return v.number("experts_per_token");
+  if (layer.router.selector.name == "all") return static_cast<double>(layer.num_experts);
+  return otherwise;
+}
+
+int64_t expert_parameters(const Piece& bank, int64_t hidden_size) {
+  const int64_t width = bank.values.integer("width");
+  const bool biased = bank.values.all().contains("bias") && bank.values.flag("bias");
+  const int64_t matrices = bank.name == "swiglu" ? 3 : 2;
+  return matrices * hidden_size * width + (biased ? (matrices - 1) * width + hidden_size : 0);
+}
+
+ParameterCounts count_parameters(const DecoderSpec& s) {
+  const int64_t embedding = s.vocab_size * s.hidden_size;
+  const int64_t shared = embedding * (s.tie_word_embeddings ? 1 : 2) + s.hidden_size;
+  ParameterCounts counts{.total = shared, .active = shared};
+  for (const FeedForwardSpec& layer : s.layers) {
+    int64_t always = attention_parameters(s) + 2 * s.hidden_size;
+    if (!layer.routed) {
+      always += 3 * s.hidden_size * layer.dense_width;
+      counts.total += always;
+      counts.active += always;
+      continue;
+    }
+    always += router_parameters(layer, s.hidden_size);
+    const int64_t expert = expert_parameters(layer.experts, s.hidden_size);
+    const double visited = experts_per_token(layer, static_cast<double>(layer.num_experts));
+    counts.total += always + expert * layer.num_experts;
+    counts.active += always + static_cast<int64_t>(std::llround(visited * static_cast<double>(expert)));
+  }
+  return counts;
+}
+
+}  // namespace gatewright

@@ -1,0 +1,64 @@
+// A decoder-only language model in plain values: what a recipe or a config.json says, before any tensor
+// exists.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "gatewright/routing/router.h"
+
+namespace gatewright {
+
+/// Where queries and keys are normalised before the rotary embedding.
+enum class QueryKeyNorm {
+  kNone,
+  kHead,        // each head by itself (Qwen3)
+  kProjection,  // the whole projection (OLMoE)
+};
+
+/// The feed-forward half of one layer: dense, or a router and a bank of experts.
+struct FeedForwardSpec {
+  bool routed = false;
+  int64_t dense_width = 0;  // of a dense SwiGLU
+  int64_t num_experts = 0;
+  Piece experts = {};  // expert bank by name
+  RouterSpec router = {};
+};
+
+struct DecoderSpec {
+  int64_t vocab_size = 0;
+  int64_t hidden_size = 0;
+  int64_t num_heads = 0;
+  int64_t num_kv_heads = 0;
+  int64_t head_dim = 0;
+  int64_t max_positions = 4096;  // recorded in config.json; rotary tables grow as needed
+  int64_t sliding_window = 0;    // positions a query looks back, itself included; 0 = all
+  double rope_theta = 10000.0;
+  double rms_norm_eps = 1e-5;
+  double initializer_range = 0.02;  // standard deviation of normal initial weights
+  QueryKeyNorm query_key_norm = QueryKeyNorm::kProjection;
+  bool tie_word_embeddings = false;
+  std::vector<FeedForwardSpec> layers = {};
+
+  int64_t num_layers() const { return static_cast<int64_t>(layers.size()); }
+};
+
+/// Fails (UsageError) with every disagreement between the values: heads that do not divide, no layers, odd
+/// head_dim, more experts per token than experts, groups that do not divide the experts.
+void validate(const DecoderSpec& spec);
+
+struct ParameterCounts {
+  int64_t total = 0;
+  int64_t active =
+      0;  // those a token's forward pass uses, with `experts_per_token` experts in each routed layer
+};
+
+/// Counted from the shapes; embedding and head included, as in published figures.
+ParameterCounts count_parameters(const DecoderSpec& spec);
+/// Experts per token of a router's selector where it is fixed by its parameters, else `otherwise`.
+double experts_per_token(const FeedForwardSpec& layer, double otherwise);
+/// Parameters of one expert of a bank.
+int64_t expert_parameters(const Piece& bank, int64_t hidden_size);
+
+}  // namespace gatewright
