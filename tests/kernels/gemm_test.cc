@@ -6,8 +6,8 @@
 #include <limits>
 #include <vector>
 
+#include "each_target.h"
 #include "gatewright/base/random.h"
-#include "hwy/targets.h"
 
 namespace gatewright::kernels {
 namespace {
@@ -16,19 +16,6 @@ std::vector<float> normals(int64_t count, RandomStream& random) {
   std::vector<float> values(static_cast<size_t>(count));
   for (float& v : values) v = random.normal();
   return values;
-}
-
-// Every target that this processor can run, one after the other.
-template <typename Body>
-void for_each_target(const Body& body) {
-  const int64_t supported = hwy::SupportedTargets();
-  for (int64_t rest = supported; rest != 0; rest &= rest - 1) {
-    const int64_t target = rest & -rest;
-    SCOPED_TRACE(hwy::TargetName(target));
-    hwy::SetSupportedTargetsForTest(target);
-    body();
-  }
-  hwy::SetSupportedTargetsForTest(0);
 }
 
 TEST(Gemm, MultipliesAHandCheckedExample) {

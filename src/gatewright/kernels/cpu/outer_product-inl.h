@@ -1,0 +1,98 @@
+// Gradients of weights: C[i, j] = sum over an expert's rows r of A[i, r] B[r, j], where A are panels (a panel
+// read across is already the left layout of the tile) and B's rows are copied a block of columns at a time.
+#if defined(GATEWRIGHT_KERNELS_OUTER_PRODUCT_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef GATEWRIGHT_KERNELS_OUTER_PRODUCT_INL_H_
+#undef GATEWRIGHT_KERNELS_OUTER_PRODUCT_INL_H_
+#else
+#define GATEWRIGHT_KERNELS_OUTER_PRODUCT_INL_H_
+#endif
+
+#include "gatewright/kernels/cpu/panel_product-inl.h"
+#include "gatewright/kernels/cpu/scratch.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace gatewright::kernels {
+namespace HWY_NAMESPACE {
+
+constexpr int64_t kOuterColumns = 256;  // columns of B held at once
+constexpr int64_t kOuterRows = 256;     // rows of B held at once
+
+template <typename T>
+struct OuterProduct {
+  Panels a;
+  T* c;  // [a.features, C's columns]
+};
+
+/// to[i, j] (+)= from[i, j] for the columns of one sub-panel.
+template <typename T>
+void store_tile(const float* from, int64_t rows, int64_t columns, T* to, int64_t stride) {
+  for (int64_t i = 0; i < rows; ++i) {
+    for (int64_t j = 0; j < columns; ++j) to[i * stride + j] = from_float<T>(from[i * kPanel + j]);
+  }
+}
+
+/// Columns [first, last) of all `products`, which share B. pack(row, rows, column, columns, to) copies a
+/// piece of B to to[r * 32 + j]. With no rows, C becomes zero.
+template <typename T, typename Pack>
+void outer_products(const OuterProduct<T>* products, int count, int64_t stride, int64_t first, int64_t last,
+                    const Pack& pack) {
+  if (count == 0) return;
+  Scratch scratch;
+  const int64_t subs = (last - first + kPanel - 1) / kPanel;
+  const int64_t rows = products[0].a.tokens, features = products[0].a.features;
+  const bool direct = std::is_same_v<T, float> && (last - first) % kPanel == 0;
+  // Sums over several blocks of rows stay in float32 until the last.
+  float* b = scratch.floats(subs * kPanel * kOuterRows);
+  float* sums = direct ? nullptr : scratch.floats(count * features * subs * kPanel);
+  for (int64_t r = 0; r < std::max<int64_t>(rows, 1); r += kOuterRows) {
+    const int64_t depth = std::min(kOuterRows, rows - r);
+    for (int64_t j = 0; j < subs; ++j) {
+      const int64_t column = first + j * kPanel;
+      pack(r, depth, column, std::min(kPanel, last - column), b + j * kPanel * kOuterRows);
+    }
+    for (int q = 0; q < count; ++q) {
+      const Panels& a = products[q].a;
+      const int64_t tiles = num_tiles(features);
+      for (int64_t t = 0; t < tiles; ++t) {
+        const int64_t row = tile_begin(features, tiles, t);
+        const int height = static_cast<int>(tile_begin(features, tiles, t + 1) - row);
+        for (int64_t j = 0; j < subs; ++j) {
+          float* c;
+          int64_t c_stride = kPanel;
+          if constexpr (std::is_same_v<T, float>) {
+            c = products[q].c + row * stride + first + j * kPanel;
+            c_stride = stride;
+          }
+          if (!direct) {
+            c = sums + ((q * subs + j) * features + row) * kPanel;
+            c_stride = kPanel;
+          }
+          tile_columns<true>(height, kPanel,
+                             {.k = depth,
+                              .a = a.at(r / kPanel, row),
+                              .a_block_stride = features * kPanel,
+                              .b = b + j * kPanel * kOuterRows,
+                              .b_stride = kPanel,
+                              .c = c,
+                              .c_stride = c_stride,
+                              .accumulate = r > 0,
+                              .prefetch = {}});
+        }
+      }
+    }
+  }
+  if (direct) return;
+  for (int q = 0; q < count; ++q) {
+    for (int64_t j = 0; j < subs; ++j) {
+      const int64_t column = first + j * kPanel;
+      store_tile(sums + (q * subs + j) * features * kPanel, features, std::min(kPanel, last - column),
+                 products[q].c + column, stride);
+    }
+  }
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace gatewright::kernels
+HWY_AFTER_NAMESPACE();
+
+#endif  // include guard for each target
