@@ -1,0 +1,96 @@
+#include "gatewright/experts/feed_forward.h"
+
+#include "gatewright/base/error.h"
+#include "gatewright/base/parallel.h"
+
+namespace gatewright {
+namespace {
+
+int64_t default_width(int64_t hidden_size, Activation activation) {
+  return activation == Activation::swiglu ? (8 * hidden_size / 3 + 7) / 8 * 8 : 4 * hidden_size;
+}
+
+/// The draws of the stream in order, whatever the number of threads: draw i starts at word 4 i.
+Tensor normal_weights(at::IntArrayRef shape, double standard_deviation, RandomStream& random) {
+  constexpr uint64_t kWordsPerNormal = 4;
+  Tensor result = at::empty(shape, at::kFloat);
+  float* values = result.data_ptr<float>();
+  const uint64_t start = random.position();
+  parallel_for(0, result.numel(), 4096, [&](int64_t begin, int64_t end) {
+    RandomStream mine = random;
+    mine.seek(start + kWordsPerNormal * static_cast<uint64_t>(begin));
+    for (int64_t i = begin; i < end; ++i) values[i] = mine.normal() * static_cast<float>(standard_deviation);
+  });
+  random.seek(start + kWordsPerNormal * static_cast<uint64_t>(result.numel()));
+  return result.set_requires_grad(true);
+}
+
+Tensor zeros(at::IntArrayRef shape) { return at::zeros(shape, at::kFloat).set_requires_grad(true); }
+
+}  // namespace
+
+FfnTensors make_ffn_parameters(int64_t experts, int64_t hidden_size, const FeedForwardOptions& options,
+                               RandomStream& random) {
+  const int64_t width = options.width > 0 ? options.width : default_width(hidden_size, options.activation);
+  const bool gated = options.activation == Activation::swiglu;
+  const auto shape = [experts](std::vector<int64_t> of_one) {
+    if (experts > 0) of_one.insert(of_one.begin(), experts);
+    return of_one;
+  };
+  FfnTensors ffn;
+  if (gated) ffn.gate = normal_weights(shape({width, hidden_size}), options.init, random);
+  ffn.up = normal_weights(shape({width, hidden_size}), options.init, random);
+  ffn.down = normal_weights(shape({hidden_size, width}), options.init, random);
+  if (!options.biases) return ffn;
+  if (gated) ffn.gate_bias = zeros(shape({width}));
+  ffn.up_bias = zeros(shape({width}));
+  ffn.down_bias = zeros(shape({hidden_size}));
+  return ffn;
+}
+
+void collect_ffn(const FfnTensors& ffn, ParameterList& parameters, const std::string& prefix) {
+  const auto add = [&](const char* name, const Tensor& tensor, bool weight_decay) {
+    if (tensor.defined())
+      parameters.push_back({.name = prefix + name, .tensor = tensor, .weight_decay = weight_decay});
+  };
+  add(".gate_proj.weight", ffn.gate, true);
+  add(".up_proj.weight", ffn.up, true);
+  add(".down_proj.weight", ffn.down, true);
+  add(".gate_proj.bias", ffn.gate_bias, false);
+  add(".up_proj.bias", ffn.up_bias, false);
+  add(".down_proj.bias", ffn.down_bias, false);
+}
+
+double ffn_flops(const FfnTensors& ffn) {
+  double flops = 0;
+  for (const Tensor& w : {ffn.gate, ffn.up, ffn.down})
+    flops += w.defined() ? 2.0 * static_cast<double>(w.size(-1) * w.size(-2)) : 0.0;
+  return flops;
+}
+
+int64_t ffn_parameters(const FfnTensors& ffn) {
+  int64_t count = 0;
+  for (const Tensor& w : {ffn.gate, ffn.up, ffn.down}) count += w.defined() ? w.size(-1) * w.size(-2) : 0;
+  for (const Tensor& b : {ffn.gate_bias, ffn.up_bias, ffn.down_bias}) count += b.defined() ? b.size(-1) : 0;
+  return count;
+}
+
+FeedForwardExperts::FeedForwardExperts(const ExpertSizes& sizes, const FeedForwardOptions& options,
+                                       RandomStream& random)
+    : ffn_(make_ffn_parameters(sizes.num_experts, sizes.hidden_size, options, random)),
+      activation_(options.activation),
+      recompute_(options.recompute),
+      layer_(sizes.layer) {}
+
+Tensor FeedForwardExperts::forward(const Tensor& hidden, const Assignment& assignment) {
+  require(assignment.num_experts() == num_experts(),
+          "layer {}: an assignment for {} experts reached a bank of {} experts", layer_,
+          assignment.num_experts(), num_experts());
+  return expert_ffn(hidden, assignment, ffn_, activation_, recompute_);
+}
+
+void FeedForwardExperts::collect(ParameterList& parameters, const std::string& prefix) const {
+  collect_ffn(ffn_, parameters, prefix + ".experts.{}");
+}
+
+}  // namespace gatewright

@@ -1,0 +1,184 @@
+#include "gatewright/experts/ffn_function.h"
+
+#include <numbers>
+
+#include "gatewright/base/error.h"
+
+namespace gatewright {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::Variable;
+using torch::autograd::variable_list;
+
+bool has_cpu_kernel(const Tensor& hidden) {
+  return hidden.is_cpu() && (hidden.scalar_type() == at::kFloat || hidden.scalar_type() == at::kBFloat16);
+}
+
+// What an expert does not have is an empty tensor inside the function: its inputs must all be tensors, so
+// that their numbers are those of needs_input_grad.
+Tensor or_empty(const Tensor& tensor, const Tensor& like) {
+  return tensor.defined() ? tensor.to(like.scalar_type()).contiguous() : at::empty({0}, like.options());
+}
+const void* data_of(const Tensor& tensor) { return tensor.numel() > 0 ? tensor.data_ptr() : nullptr; }
+void* mutable_data_of(Tensor& tensor) {
+  return tensor.defined() && tensor.numel() > 0 ? tensor.data_ptr() : nullptr;
+}
+
+kernels::FfnWeights pointers(const FfnTensors& p) {
+  return {.gate = data_of(p.gate),
+          .up = data_of(p.up),
+          .down = data_of(p.down),
+          .gate_bias = data_of(p.gate_bias),
+          .up_bias = data_of(p.up_bias),
+          .down_bias = data_of(p.down_bias)};
+}
+
+/// Inputs in the order in which apply() takes them, and backward() returns their gradients.
+enum Input {
+  kHidden,
+  kWeight,
+  kGate,
+  kUp,
+  kDown,
+  kGateBias,
+  kUpBias,
+  kDownBias,
+  kExpertBegin,
+  kToken,
+  kSaved
+};
+
+struct CpuFfn : torch::autograd::Function<CpuFfn> {
+  static kernels::FfnSizes sizes(const Tensor& hidden, const Tensor& up, int64_t activation) {
+    return {.tokens = hidden.size(0),
+            .hidden = hidden.size(1),
+            .width = up.size(1),
+            .experts = up.size(0),
+            .activation = static_cast<Activation>(activation),
+            .element =
+                hidden.scalar_type() == at::kFloat ? kernels::Element::float32 : kernels::Element::bfloat16};
+  }
+
+  static kernels::FfnPairs pairs(const Tensor& expert_begin, const Tensor& token, const Tensor& weight) {
+    return {expert_begin.data_ptr<int64_t>(), token.data_ptr<int64_t>(), weight.data_ptr<float>()};
+  }
+
+  static Tensor forward(AutogradContext* context, const Tensor& hidden, const Tensor& weight,
+                        const Tensor& gate, const Tensor& up, const Tensor& down, const Tensor& gate_bias,
+                        const Tensor& up_bias, const Tensor& down_bias, const Tensor& expert_begin,
+                        const Tensor& token, int64_t activation, bool keep) {
+    const kernels::FfnSizes s = sizes(hidden, up, activation);
+    const kernels::FfnPairs p = pairs(expert_begin, token, weight);
+    const Tensor saved = at::empty({keep ? kernels::ffn_saved_floats(s, p) : 0}, at::kFloat);
+    Tensor out = at::empty_like(hidden);
+    const FfnTensors parameters = {gate, up, down, gate_bias, up_bias, down_bias};
+    kernels::ffn_forward(s, p, pointers(parameters), hidden.data_ptr(),
+                         keep ? saved.data_ptr<float>() : nullptr, out.data_ptr());
+    context->save_for_backward(
+        {hidden, weight, gate, up, down, gate_bias, up_bias, down_bias, expert_begin, token, saved});
+    context->saved_data["activation"] = activation;
+    return out;
+  }
+
+  static variable_list backward(AutogradContext* context, variable_list grads) {
+    const variable_list in = context->get_saved_variables();
+    const kernels::FfnSizes s = sizes(in[kHidden], in[kUp], context->saved_data["activation"].toInt());
+    const Tensor grad_out = grads[0].to(in[kHidden].scalar_type()).contiguous();
+    variable_list result(12);
+    const auto wanted = [&](int i) { return context->needs_input_grad(static_cast<size_t>(i)); };
+    for (int i = kHidden; i <= kDownBias; ++i) {
+      if (wanted(i) || i == kWeight)
+        result[static_cast<size_t>(i)] = at::empty_like(in[static_cast<size_t>(i)]);
+    }
+    const FfnTensors parameters = {in[kGate], in[kUp], in[kDown], in[kGateBias], in[kUpBias], in[kDownBias]};
+    kernels::ffn_backward(
+        s, pairs(in[kExpertBegin], in[kToken], in[kWeight]), pointers(parameters), in[kHidden].data_ptr(),
+        in[kSaved].numel() > 0 ? in[kSaved].data_ptr<float>() : nullptr, grad_out.data_ptr(),
+        mutable_data_of(result[kHidden]), result[kWeight].data_ptr<float>(),
+        {.gate = mutable_data_of(result[kGate]),
+         .up = mutable_data_of(result[kUp]),
+         .down = mutable_data_of(result[kDown]),
+         .gate_bias = mutable_data_of(result[kGateBias]),
+         .up_bias = mutable_data_of(result[kUpBias]),
+         .down_bias = mutable_data_of(result[kDownBias])});
+    return result;
+  }
+};
+
+void check_shapes(const Tensor& hidden, const Assignment& assignment, const FfnTensors& p) {
+  require(hidden.dim() == 2 && hidden.size(0) == assignment.num_tokens,
+          "[experts] hidden states of shape [{}, H] expected, got {} dimensions and {} rows",
+          assignment.num_tokens, hidden.dim(), hidden.dim() > 0 ? hidden.size(0) : 0);
+  require(
+      p.up.dim() == 3 && p.up.size(0) == assignment.num_experts() && p.up.size(2) == hidden.size(1),
+      "[experts] parameters for {} experts and hidden size {} expected, got {} experts and hidden size {}",
+      assignment.num_experts(), hidden.size(1), p.up.size(0), p.up.size(2));
+}
+
+}  // namespace
+
+Tensor expert_ffn(const Tensor& hidden, const Assignment& assignment, const FfnTensors& parameters,
+                  Activation activation, bool recompute) {
+  check_shapes(hidden, assignment, parameters);
+  if (!has_cpu_kernel(hidden)) {
+    return expert_ffn_by_tensor_operations(hidden, assignment, parameters, activation);
+  }
+  const bool keep = !recompute && at::GradMode::is_enabled();
+  return CpuFfn::apply(hidden.contiguous(), assignment.weight.to(at::kFloat).contiguous(),
+                       or_empty(parameters.gate, hidden), or_empty(parameters.up, hidden),
+                       or_empty(parameters.down, hidden), or_empty(parameters.gate_bias, hidden),
+                       or_empty(parameters.up_bias, hidden), or_empty(parameters.down_bias, hidden),
+                       assignment.expert_begin.contiguous(), assignment.token.contiguous(),
+                       static_cast<int64_t>(activation), keep);
+}
+
+Tensor expert_ffn_by_tensor_operations(const Tensor& hidden, const Assignment& assignment,
+                                       const FfnTensors& parameters, Activation activation) {
+  check_shapes(hidden, assignment, parameters);
+  const auto linear = [&](const Tensor& x, const Tensor& weights, const Tensor& biases, int64_t e) {
+    const Tensor product = at::mm(x, weights[e].to(x.scalar_type()).t());
+    return biases.defined() ? product + biases[e].to(product.scalar_type()) : product;
+  };
+  const Tensor begin = assignment.expert_begin.to(at::kCPU);
+  const int64_t* first = begin.data_ptr<int64_t>();
+  const Tensor rows = hidden.index_select(0, assignment.token);
+  Tensor out = at::zeros_like(hidden);
+  for (int64_t e = 0; e < assignment.num_experts(); ++e) {
+    const int64_t count = first[e + 1] - first[e];
+    if (count == 0) continue;
+    const Tensor x = rows.narrow(0, first[e], count);
+    const Tensor up = linear(x, parameters.up, parameters.up_bias, e);
+    Tensor h;
+    if (activation == Activation::swiglu) {
+      h = at::silu(linear(x, parameters.gate, parameters.gate_bias, e)) * up;
+    } else if (activation == Activation::gelu) {
+      h = 0.5 * up * (1 + at::erf(up / std::numbers::sqrt2));
+    } else {
+      h = at::relu(up);
+    }
+    const Tensor y = linear(h, parameters.down, parameters.down_bias, e);
+    const Tensor weight = assignment.weight.narrow(0, first[e], count).to(y.scalar_type());
+    out = out.index_add(0, assignment.token.narrow(0, first[e], count),
+                        (y * weight.unsqueeze(1)).to(out.scalar_type()));
+  }
+  return out;
+}
+
+Tensor dense_ffn(const Tensor& hidden, const FfnTensors& parameters, Activation activation,
+                 const Tensor& weight, bool recompute) {
+  const int64_t tokens = hidden.size(0);
+  const auto ids = hidden.options().dtype(at::kLong);
+  const Assignment all = {
+      .expert_begin = at::arange(2, ids) * tokens,
+      .token = at::arange(tokens, ids),
+      .weight = weight.defined() ? weight : at::ones({tokens}, hidden.options().dtype(at::kFloat)),
+      .num_tokens = tokens};
+  const auto stack_of_one = [](const Tensor& t) { return t.defined() ? t.unsqueeze(0) : t; };
+  const FfnTensors stacks = {stack_of_one(parameters.gate),    stack_of_one(parameters.up),
+                             stack_of_one(parameters.down),    stack_of_one(parameters.gate_bias),
+                             stack_of_one(parameters.up_bias), stack_of_one(parameters.down_bias)};
+  return expert_ffn(hidden, all, stacks, activation, recompute);
+}
+
+}  // namespace gatewright

@@ -1,0 +1,39 @@
+// Gather, grouped products, activation and weighted combine of feed-forward experts as one differentiable
+// operation. Here, and nowhere else, it is decided what computes it: the CPU kernels (float32 and bfloat16),
+// the CUDA twins where they are built in, or plain tensor operations for every other device and type.
+#pragma once
+
+#include "gatewright/kernels/cpu/expert_ffn.h"
+#include "gatewright/routing/assignment.h"
+#include "gatewright/tensor.h"
+
+namespace gatewright {
+
+using kernels::Activation;
+
+/// Stacked parameters; undefined where the expert has none (gate without swiglu, biases).
+struct FfnTensors {
+  Tensor gate = {};       // [E, F, H]
+  Tensor up = {};         // [E, F, H]
+  Tensor down = {};       // [E, H, F]
+  Tensor gate_bias = {};  // [E, F]
+  Tensor up_bias = {};    // [E, F]
+  Tensor down_bias = {};  // [E, H]
+};
+
+/// hidden [T, H] -> [T, H], in the type of hidden (parameters of another type are converted).
+/// recompute: keep nothing but the inputs for the backward pass, and compute the activations again there.
+Tensor expert_ffn(const Tensor& hidden, const Assignment& assignment, const FfnTensors& parameters,
+                  Activation activation, bool recompute = false);
+
+/// The same in plain tensor operations, one product for each expert that has pairs: for devices and types
+/// without kernels, and to check them. Reads expert_begin on the host once.
+Tensor expert_ffn_by_tensor_operations(const Tensor& hidden, const Assignment& assignment,
+                                       const FfnTensors& parameters, Activation activation);
+
+/// A dense feed-forward: every token through one expert, whose parameters have no first axis, times
+/// weight [T] when it is defined.
+Tensor dense_ffn(const Tensor& hidden, const FfnTensors& parameters, Activation activation,
+                 const Tensor& weight = {}, bool recompute = false);
+
+}  // namespace gatewright

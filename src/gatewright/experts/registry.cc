@@ -1,0 +1,112 @@
+#include "gatewright/experts/registry.h"
+
+#include "gatewright/experts/feed_forward.h"
+#include "gatewright/experts/shared.h"
+
+namespace gatewright {
+namespace {
+
+std::vector<Parameter> feed_forward_parameters() {
+  return {{.name = "width",
+           .help = "width of one expert's hidden layer; 0 takes 4 x hidden (8/3 x hidden with a gate)",
+           .default_value = int64_t{0},
+           .min = 0,
+           .max = 1 << 20},
+          {.name = "biases", .help = "add a learned bias after each matrix", .default_value = false},
+          {.name = "recompute",
+           .help = "compute activations again in the backward pass instead of keeping them",
+           .default_value = false},
+          {.name = "init",
+           .help = "standard deviation of the initial weights",
+           .default_value = 0.02,
+           .min = 0,
+           .max = 10}};
+}
+
+FeedForwardOptions options_of(const Values& v, Activation activation) {
+  return {.activation = activation,
+          .width = v.integer("width"),
+          .biases = v.flag("biases"),
+          .recompute = v.flag("recompute"),
+          .init = v.number("init")};
+}
+
+ExpertBankFactory feed_forward(Activation activation) {
+  return [activation](const Values& v, const ExpertSizes& s, RandomStream& r) -> std::unique_ptr<ExpertBank> {
+    return std::make_unique<FeedForwardExperts>(s, options_of(v, activation), r);
+  };
+}
+
+Activation activation_of(const std::string& name) {
+  if (name == "gelu") return Activation::gelu;
+  return name == "relu" ? Activation::relu : Activation::swiglu;
+}
+
+std::vector<Parameter> shared_parameters() {
+  std::vector<Parameter> parameters = feed_forward_parameters();
+  parameters.insert(parameters.begin(),
+                    {{.name = "num_shared",
+                      .help = "shared experts; they are one feed-forward of num_shared x width",
+                      .default_value = int64_t{1},
+                      .min = 1,
+                      .max = 1024},
+                     {.name = "activation",
+                      .help = "activation of the shared experts",
+                      .default_value = std::string("swiglu"),
+                      .choices = {"swiglu", "gelu", "relu"}},
+                     {.name = "gate",
+                      .help = "multiply their output by a learned sigmoid gate (Qwen2-MoE)",
+                      .default_value = false}});
+  for (Parameter& p : parameters) {
+    if (p.name != "width") continue;
+    p.help = "width of one shared expert";
+    p.default_value = int64_t{128};
+    p.min = 1;
+  }
+  return parameters;
+}
+
+}  // namespace
+
+const Registry<ExpertBankFactory>& expert_banks() {
+  static const Registry<ExpertBankFactory> registry(
+      "expert bank", {{{.name = "swiglu",
+                        .summary = "gated feed-forward: the experts of Mixtral, OLMoE, Qwen and DeepSeek",
+                        .source = "Shazeer 2020, GLU Variants Improve Transformer, eq. 6",
+                        .formula = "y = W_down (silu(W_gate x) * (W_up x)),  silu(z) = z / (1 + exp(-z))",
+                        .parameters = feed_forward_parameters()},
+                       feed_forward(Activation::swiglu)},
+                      {{.name = "gelu",
+                        .summary = "feed-forward with the exact GELU",
+                        .source = "Hendrycks and Gimpel 2016, Gaussian Error Linear Units",
+                        .formula = "y = W_down gelu(W_up x),  gelu(z) = z (1 + erf(z / sqrt 2)) / 2",
+                        .parameters = feed_forward_parameters()},
+                       feed_forward(Activation::gelu)},
+                      {{.name = "relu",
+                        .summary = "feed-forward with ReLU: the experts of Switch Transformer",
+                        .source = "Fedus et al. 2021, Switch Transformers, section 2",
+                        .formula = "y = W_down max(W_up x, 0)",
+                        .parameters = feed_forward_parameters()},
+                       feed_forward(Activation::relu)}});
+  return registry;
+}
+
+const Registry<ExpertBankDecoratorFactory>& expert_bank_decorators() {
+  static const Registry<ExpertBankDecoratorFactory> registry(
+      "expert bank decorator",
+      {{{.name = "shared",
+         .summary = "adds dense experts that every token visits",
+         .source = "Dai et al. 2024, DeepSeekMoE, eq. 9; the gate: Yang et al. 2024, Qwen2 Technical Report",
+         .formula = "out = routed(x) + g ffn(x),  g = 1, or sigmoid(w . x) with gate",
+         .parameters = shared_parameters()},
+        [](std::unique_ptr<ExpertBank> routed, const Values& v, const ExpertSizes& s,
+           RandomStream& r) -> std::unique_ptr<ExpertBank> {
+          SharedOptions options = {.ffn = options_of(v, activation_of(v.text("activation"))),
+                                   .gate = v.flag("gate")};
+          options.ffn.width *= v.integer("num_shared");
+          return std::make_unique<SharedExperts>(std::move(routed), s, options, r);
+        }}});
+  return registry;
+}
+
+}  // namespace gatewright

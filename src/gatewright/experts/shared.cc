@@ -1,0 +1,35 @@
+#include "gatewright/experts/shared.h"
+
+namespace gatewright {
+
+SharedExperts::SharedExperts(std::unique_ptr<ExpertBank> routed, const ExpertSizes& sizes,
+                             const SharedOptions& options, RandomStream& random)
+    : routed_(std::move(routed)),
+      ffn_(make_ffn_parameters(0, sizes.hidden_size, options.ffn, random)),
+      activation_(options.ffn.activation),
+      recompute_(options.ffn.recompute) {
+  if (!options.gate) return;
+  gate_ = at::empty({1, sizes.hidden_size}, at::kFloat);
+  float* values = gate_.data_ptr<float>();
+  for (int64_t i = 0; i < gate_.numel(); ++i)
+    values[i] = random.normal() * static_cast<float>(options.ffn.init);
+  gate_.set_requires_grad(true);
+}
+
+Tensor SharedExperts::forward(const Tensor& hidden, const Assignment& assignment) {
+  Tensor weight;
+  if (gate_.defined()) weight = at::sigmoid(at::mv(hidden.to(at::kFloat), gate_.squeeze(0)));
+  return routed_->forward(hidden, assignment) + dense_ffn(hidden, ffn_, activation_, weight, recompute_);
+}
+
+void SharedExperts::collect(ParameterList& parameters, const std::string& prefix) const {
+  routed_->collect(parameters, prefix);
+  collect_ffn(ffn_, parameters, prefix + (gate_.defined() ? ".shared_expert" : ".shared_experts"));
+  if (gate_.defined()) parameters.push_back({.name = prefix + ".shared_expert_gate.weight", .tensor = gate_});
+}
+
+int64_t SharedExperts::parameters_per_token() const {
+  return routed_->parameters_per_token() + ffn_parameters(ffn_) + (gate_.defined() ? gate_.numel() : 0);
+}
+
+}  // namespace gatewright
