@@ -15,7 +15,7 @@ namespace gatewright::kernels {
 namespace HWY_NAMESPACE {
 
 constexpr int kGroupTiles = 8;  // tiles copied together from a matrix that is read across its rows
-constexpr int64_t kPackFloats = int64_t{kGroupTiles} * kTileRows * kDepth;
+constexpr int64_t kPackFloats = int64_t{kGroupTiles} * kTileRows * kDepth + 16;
 
 /// Rows and columns of the product's left side as they lie in memory.
 template <typename T>

@@ -154,20 +154,44 @@ HWY_INLINE void copy_row(const T* HWY_RESTRICT from, int64_t count, float* HWY_R
   for (; i < count; ++i) to[i] = to_float(from[i]);
 }
 
+/// One whole block of 32; no loop, which the compiler would turn into a call of memmove.
+template <typename T>
+HWY_INLINE void copy_block(const T* HWY_RESTRICT from, float* HWY_RESTRICT to) {
+  const FloatTag d;
+  const int64_t n = lanes();
+#pragma GCC unroll 8
+  for (int64_t i = 0; i < kPanel; i += 2 * n) {
+    const FloatVec v0 = load(d, from + i), v1 = load(d, from + i + n);
+    hn::StoreU(v0, d, to + i);
+    hn::StoreU(v1, d, to + i + n);
+  }
+}
+
 /// Rows of A stored with k fast, `from[i * stride + k]`, into the layout rows.
 template <typename T>
 void pack_rows(const T* from, int64_t stride, int rows, int64_t k, float* to) {
   for (int i = 0; i < rows; ++i) {
     const T* row = from + i * stride;
-    for (int64_t q = 0; q < k; q += kPanel)
-      copy_row(row + q, std::min(kPanel, k - q), to + q * rows + i * kPanel);
+    int64_t q = 0;
+    for (; q + kPanel <= k; q += kPanel) copy_block(row + q, to + q * rows + i * kPanel);
+    if (q < k) copy_row(row + q, k - q, to + q * rows + i * kPanel);
   }
 }
 
-/// Rows of A stored with k slow, `from[k * stride + i]`, into the layout columns.
+/// Rows of A stored with k slow, `from[k * stride + i]`, into the layout columns. Whole vectors are copied
+/// where they stay inside the matrix: what is too much is overwritten by the next k, or lies in the 16 floats
+/// that `to` has to spare.
 template <typename T>
 void pack_columns(const T* from, int64_t stride, int rows, int64_t k, float* to) {
-  for (int64_t q = 0; q < k; ++q) copy_row(from + q * stride, rows, to + q * rows);
+  const FloatTag d;
+  const int64_t n = lanes();
+  const int64_t whole = (rows + n - 1) / n * n;
+  const int64_t end = (k - 1) * stride + rows;
+  int64_t q = 0;
+  for (; q < k && q * stride + whole <= end; ++q) {
+    for (int64_t i = 0; i < whole; i += n) hn::StoreU(load(d, from + q * stride + i), d, to + q * rows + i);
+  }
+  for (; q < k; ++q) copy_row(from + q * stride, rows, to + q * rows);
 }
 
 // Blocks of 4 x 4 are transposed in registers where the target has them: to[i * to_stride + j] = rj[i].
