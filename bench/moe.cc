@@ -18,6 +18,8 @@ Tensor normals(at::IntArrayRef shape, double scale, RandomStream& random) {
   return result;
 }
 
+constexpr int kWarmUp = 3;  // rounds until freed memory is found again in every size
+
 double median(std::vector<double> values) {
   std::ranges::sort(values);
   return values[values.size() / 2];
@@ -150,7 +152,7 @@ MoeRow measure_moe(const MoeShape& shape, int rounds) {
   const double operations = static_cast<double>(shape.tokens * shape.top_k) *
                             static_cast<double>(6 * shape.hidden * shape.width) * (shape.backward ? 3 : 1);
   std::vector<double> ours_rate, loop_rate, dense_rate, over_dense, over_loop;
-  for (int round = -1; round < rounds; ++round) {
+  for (int round = -kWarmUp; round < rounds; ++round) {
     const double t_ours = seconds_of(s, ours);
     const double t_dense = seconds([&] {
       const at::NoGradGuard no_grad;

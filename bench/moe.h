@@ -32,7 +32,7 @@ struct MoeRow {
 /// with top-2 and top-8; both directions. quick: the smallest of each kind.
 std::vector<MoeShape> moe_shapes(bool quick);
 
-/// Measures one shape on all threads: at least `rounds` rounds after one to warm up.
+/// Measures one shape on all threads: at least `rounds` rounds after some to warm up.
 MoeRow measure_moe(const MoeShape& shape, int rounds);
 
 /// What this processor could do at most with multiply-adds on registers alone, all threads.

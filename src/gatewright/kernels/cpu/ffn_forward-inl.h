@@ -16,7 +16,7 @@ HWY_BEFORE_NAMESPACE();
 namespace gatewright::kernels {
 namespace HWY_NAMESPACE {
 
-constexpr int64_t kFeatureBlock = kGroupTiles * kTileRows;  // features between two calls of the activation
+constexpr int64_t kFeatureBlock = 8 * kTileRows;  // features between two calls of the activation
 
 /// An expert's parameters out of the stacks.
 template <typename T>

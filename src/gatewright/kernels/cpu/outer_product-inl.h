@@ -31,6 +31,39 @@ void store_tile(const float* from, int64_t rows, int64_t columns, T* to, int64_t
   }
 }
 
+/// Where the tiles of one product's columns go: C itself, or a float32 buffer in sub-panels of 32 columns.
+struct OuterTarget {
+  float* data;
+  int64_t row_stride, sub_stride;
+  float* at(int64_t row, int64_t sub) const { return data + row * row_stride + sub * sub_stride; }
+};
+
+/// Adds `depth` rows, from row r on, of one product. b: sub-panels of kOuterRows x 32.
+HWY_INLINE void outer_block(const Panels& a, int64_t r, int64_t depth, const float* b, int64_t subs,
+                            const OuterTarget& c) {
+  constexpr int64_t kAhead = 3;  // tiles whose memory is asked for in advance
+  const int64_t tiles = num_tiles(a.features);
+  for (int64_t t = 0; t < tiles; ++t) {
+    const int64_t row = tile_begin(a.features, tiles, t), end = tile_begin(a.features, tiles, t + 1);
+    for (int64_t j = 0; j < subs; ++j) {
+      const bool wraps = j + kAhead >= subs;
+      const float* ahead = c.at(wraps ? std::min(end, a.features - 1) : row, (j + kAhead) % subs);
+      tile_columns<true>(static_cast<int>(end - row), kPanel,
+                         {.k = depth,
+                          .a = a.at(r / kPanel, row),
+                          .a_block_stride = a.features * kPanel,
+                          .b = b + j * kPanel * kOuterRows,
+                          .b_stride = kPanel,
+                          .c = c.at(row, j),
+                          .c_stride = c.row_stride,
+                          .accumulate = r > 0,
+                          .prefetch = {.base = reinterpret_cast<const char*>(ahead),
+                                       .step = c.row_stride * static_cast<int64_t>(sizeof(float)),
+                                       .block_step = 0}});
+    }
+  }
+}
+
 /// Columns [first, last) of all `products`, which share B. pack(row, rows, column, columns, to) copies a
 /// piece of B to to[r * 32 + j]. With no rows, C becomes zero.
 template <typename T, typename Pack>
@@ -41,8 +74,8 @@ void outer_products(const OuterProduct<T>* products, int count, int64_t stride, 
   const int64_t subs = (last - first + kPanel - 1) / kPanel;
   const int64_t rows = products[0].a.tokens, features = products[0].a.features;
   const bool direct = std::is_same_v<T, float> && (last - first) % kPanel == 0;
-  // Sums over several blocks of rows stay in float32 until the last.
   float* b = scratch.floats(subs * kPanel * kOuterRows);
+  // Sums over several blocks of rows stay in float32 until the last.
   float* sums = direct ? nullptr : scratch.floats(count * features * subs * kPanel);
   for (int64_t r = 0; r < std::max<int64_t>(rows, 1); r += kOuterRows) {
     const int64_t depth = std::min(kOuterRows, rows - r);
@@ -51,34 +84,11 @@ void outer_products(const OuterProduct<T>* products, int count, int64_t stride, 
       pack(r, depth, column, std::min(kPanel, last - column), b + j * kPanel * kOuterRows);
     }
     for (int q = 0; q < count; ++q) {
-      const Panels& a = products[q].a;
-      const int64_t tiles = num_tiles(features);
-      for (int64_t t = 0; t < tiles; ++t) {
-        const int64_t row = tile_begin(features, tiles, t);
-        const int height = static_cast<int>(tile_begin(features, tiles, t + 1) - row);
-        for (int64_t j = 0; j < subs; ++j) {
-          float* c;
-          int64_t c_stride = kPanel;
-          if constexpr (std::is_same_v<T, float>) {
-            c = products[q].c + row * stride + first + j * kPanel;
-            c_stride = stride;
-          }
-          if (!direct) {
-            c = sums + ((q * subs + j) * features + row) * kPanel;
-            c_stride = kPanel;
-          }
-          tile_columns<true>(height, kPanel,
-                             {.k = depth,
-                              .a = a.at(r / kPanel, row),
-                              .a_block_stride = features * kPanel,
-                              .b = b + j * kPanel * kOuterRows,
-                              .b_stride = kPanel,
-                              .c = c,
-                              .c_stride = c_stride,
-                              .accumulate = r > 0,
-                              .prefetch = {}});
-        }
+      OuterTarget target = {sums + q * features * subs * kPanel, kPanel, features * kPanel};
+      if constexpr (std::is_same_v<T, float>) {
+        if (direct) target = {products[q].c + first, stride, kPanel};
       }
+      outer_block(products[q].a, r, depth, b, subs, target);
     }
   }
   if (direct) return;

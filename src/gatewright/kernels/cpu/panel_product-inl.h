@@ -15,7 +15,7 @@ namespace gatewright::kernels {
 namespace HWY_NAMESPACE {
 
 constexpr int kGroupTiles = 8;  // tiles copied together from a matrix that is read across its rows
-constexpr int64_t kPackFloats = int64_t{kGroupTiles} * kTileRows * kDepth + 16;
+constexpr int64_t kPackFloats = kGroupTiles * kTileFloats;
 
 /// Rows and columns of the product's left side as they lie in memory.
 template <typename T>
@@ -39,11 +39,15 @@ struct Panels {
 HWY_INLINE int64_t num_tiles(int64_t rows) { return (rows + kTileRows - 1) / kTileRows; }
 HWY_INLINE int64_t tile_begin(int64_t rows, int64_t tiles, int64_t index) { return rows * index / tiles; }
 
+/// What follows a tile in memory: its lines are wanted next. Rows shorter than 32 lines lie one after
+/// another.
 template <typename T>
 HWY_INLINE Prefetch lines_of(const Matrix<T>& a, int64_t row, int64_t k) {
-  const int64_t offset = a.transposed ? k * a.stride + row : row * a.stride + k;
-  return {reinterpret_cast<const char*>(a.data + offset),
-          a.transposed ? a.stride * static_cast<int64_t>(sizeof(T)) : int64_t{64}};
+  const int64_t bytes = a.stride * static_cast<int64_t>(sizeof(T));
+  if (a.transposed)
+    return {reinterpret_cast<const char*>(a.data + k * a.stride + row), bytes, kPanel * bytes};
+  constexpr int64_t kLine = 64;
+  return {reinterpret_cast<const char*>(a.data + row * a.stride + k), kLine, std::max(bytes, kPanel * kLine)};
 }
 
 /// C[i, :] (+)= sum_k A(i, k) B[k, :] for i in [first_row, last_row). A's k runs over B.features.
@@ -58,35 +62,36 @@ void panel_product(const Matrix<T>& a, int64_t first_row, int64_t last_row, cons
     const int64_t depth = std::min(kDepth, b.features - k0);
     for (int64_t g = 0; g < tiles; g += group) {
       const int64_t g_end = std::min(tiles, g + group);
+      const int64_t group_begin = tile_begin(rows, tiles, g), group_end = tile_begin(rows, tiles, g_end);
+      const auto height = [&](int64_t t) {
+        return static_cast<int>(tile_begin(rows, tiles, t + 1) - tile_begin(rows, tiles, t));
+      };
       for (int64_t t = g; t < g_end; ++t) {
-        const int64_t row = tile_begin(rows, tiles, t);
-        const int count = static_cast<int>(tile_begin(rows, tiles, t + 1) - row);
-        float* to = scratch + (t - g) * kTileRows * kDepth;
+        const int64_t row = first_row + tile_begin(rows, tiles, t);
+        float* to = scratch + (t - g) * kTileFloats;
         if (a.transposed) {
-          pack_columns(a.data + k0 * a.stride + first_row + row, a.stride, count, depth, to);
+          pack_columns(a.data + k0 * a.stride + row, a.stride, height(t), depth, to);
         } else {
-          pack_rows(a.data + (first_row + row) * a.stride + k0, a.stride, count, depth, to);
+          pack_rows(a.data + row * a.stride + k0, a.stride, height(t), depth, to);
         }
       }
       for (int64_t t = g; t < g_end; ++t) {
-        const int64_t row = tile_begin(rows, tiles, t);
-        const int count = static_cast<int>(tile_begin(rows, tiles, t + 1) - row);
-        const int64_t next = tile_begin(rows, tiles, std::min(tiles - 1, t + group));
-        Prefetch prefetch = lines_of(a, first_row + next, k0);
+        const int64_t row = first_row + tile_begin(rows, tiles, t);
+        Prefetch prefetch = lines_of(a, row + group_end - group_begin, k0);
         for (int64_t p = 0; p < b.count(); ++p, prefetch = {}) {
           const TileArguments arguments = {.k = depth,
-                                           .a = scratch + (t - g) * kTileRows * kDepth,
-                                           .a_block_stride = count * kPanel,
+                                           .a = scratch + (t - g) * kTileFloats,
+                                           .a_block_stride = height(t) * kPanel,
                                            .b = b.at(p, k0),
                                            .b_stride = kPanel,
-                                           .c = c.at(p, first_row + row),
+                                           .c = c.at(p, row),
                                            .c_stride = kPanel,
                                            .accumulate = accumulate || k0 > 0,
                                            .prefetch = prefetch};
           if (a.transposed) {
-            tile_columns<false>(count, b.columns(p), arguments);
+            tile_columns<false>(height(t), b.columns(p), arguments);
           } else {
-            tile_columns<true>(count, b.columns(p), arguments);
+            tile_columns<true>(height(t), b.columns(p), arguments);
           }
         }
       }

@@ -41,11 +41,14 @@ constexpr int kTileRows = 6;
 #else
 constexpr int kTileRows = 14;
 #endif
+constexpr int64_t kTileFloats = kTileRows * kDepth + 16;  // a copied tile of A
 
-/// Memory that will be read soon, brought into the L2 cache one line per k.
+/// Memory that will be read soon, brought into the L2 cache one line per k. It may lie beyond the end of what
+/// there is: a prefetch never faults.
 struct Prefetch {
   const char* base = nullptr;
-  int64_t step = 0;  // bytes from line to line
+  int64_t step = 0;        // bytes from line to line
+  int64_t block_step = 0;  // bytes after 32 lines
 };
 
 struct TileArguments {
@@ -87,7 +90,9 @@ HWY_NOINLINE void tile(const TileArguments& t) {
   if constexpr (kRowsLayout) {
     const float* block = t.a;
     int64_t left = t.k;
-    for (; left >= kPanel; left -= kPanel, block += t.a_block_stride) {
+    const char* lines = prefetch;
+    for (; left >= kPanel; left -= kPanel, block += t.a_block_stride, lines += t.prefetch.block_step) {
+      prefetch = lines;
 #pragma GCC unroll 4
       for (int64_t kk = 0; kk < kPanel; ++kk) step(block + kk, std::integral_constant<int64_t, kPanel>());
     }
@@ -180,7 +185,7 @@ void pack_rows(const T* from, int64_t stride, int rows, int64_t k, float* to) {
 
 /// Rows of A stored with k slow, `from[k * stride + i]`, into the layout columns. Whole vectors are copied
 /// where they stay inside the matrix: what is too much is overwritten by the next k, or lies in the 16 floats
-/// that `to` has to spare.
+/// that a tile has to spare.
 template <typename T>
 void pack_columns(const T* from, int64_t stride, int rows, int64_t k, float* to) {
   const FloatTag d;
