@@ -22,3 +22,12 @@ else()
   separate_arguments(torch_flags UNIX_COMMAND "${TORCH_CXX_FLAGS}")
   target_compile_options(gatewright_torch INTERFACE ${torch_flags})
 endif()
+
+# One pool of threads: OpenBLAS's OpenMP flavour, where it is installed, also for the libblas.so.3 that LibTorch
+# asks for. With the pthread flavour two pools fight over the cores, and products inside loops are many times
+# slower. (The old kind of rpath, because only that one holds for the libraries of libraries.)
+find_path(OPENBLAS_OPENMP_DIR libblas.so.3
+  PATHS /usr/lib/${CMAKE_CXX_LIBRARY_ARCHITECTURE}/openblas-openmp /usr/lib64/openblas-openmp NO_DEFAULT_PATH)
+if(OPENBLAS_OPENMP_DIR)
+  target_link_options(gatewright_torch INTERFACE -Wl,--disable-new-dtags -Wl,-rpath,${OPENBLAS_OPENMP_DIR})
+endif()
