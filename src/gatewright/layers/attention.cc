@@ -1,0 +1,138 @@
+#include "gatewright/layers/attention.h"
+
+#include <cmath>
+#include <limits>
+
+#include "gatewright/base/error.h"
+#include "gatewright/kernels/cpu/attention.h"
+
+namespace gatewright {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+double scale_of(const AttentionMask& mask, int64_t head_dim) {
+  return mask.scale != 0 ? mask.scale : 1.0 / std::sqrt(static_cast<double>(head_dim));
+}
+
+void check_shapes(const Tensor& q, const Tensor& k, const Tensor& v, const AttentionMask& mask) {
+  require(q.dim() == 4 && k.dim() == 4 && k.sizes() == v.sizes(),
+          "[attention] queries [B, S, Q, D] and keys and values [B, S, K, D] of one shape expected");
+  require(k.size(0) == q.size(0) && k.size(3) == q.size(3) && k.size(2) > 0 && q.size(2) % k.size(2) == 0,
+          "[attention] {} query heads of dimension {} do not fit {} key-value heads of dimension {}",
+          q.size(2), q.size(3), k.size(2), k.size(3));
+  require(!mask.first_key.defined() || (mask.first_key.dim() == 2 && mask.first_key.size(0) == q.size(0) &&
+                                        mask.first_key.size(1) == q.size(1)),
+          "[attention] first_key must be [{}, {}]", q.size(0), q.size(1));
+}
+
+/// Queries at positions offset .. offset + N - 1 over all keys, with the square of scores.
+Tensor attend(const Tensor& q, const Tensor& k, const Tensor& v, const AttentionMask& mask, int64_t offset) {
+  const int64_t group = q.size(2) / k.size(2), n = q.size(1), keys = k.size(1);
+  const auto heads_first = [](const Tensor& x) { return x.transpose(1, 2); };
+  const Tensor wide_k = heads_first(k).repeat_interleave(group, 1);
+  const Tensor wide_v = heads_first(v).repeat_interleave(group, 1);
+  Tensor scores = at::matmul(heads_first(q), wide_k.transpose(2, 3));
+  if (scores.scalar_type() != at::kDouble) scores = scores.to(at::kFloat);
+  const auto integers = q.options().dtype(at::kLong).requires_grad(false);
+  const Tensor query = at::arange(offset, offset + n, integers).unsqueeze(1),
+               key = at::arange(keys, integers);
+  Tensor seen = key.le(query);
+  if (mask.window > 0) seen = seen.logical_and(key.gt(query - mask.window));
+  seen = seen.unsqueeze(0).unsqueeze(0);
+  if (mask.first_key.defined()) {
+    const Tensor first = mask.first_key.to(q.device(), at::kLong).unsqueeze(1).unsqueeze(3);
+    seen = seen.logical_and(key.ge(first));
+  }
+  scores = (scores * scale_of(mask, q.size(3)))
+               .masked_fill(seen.logical_not(), -std::numeric_limits<double>::infinity());
+  return heads_first(at::matmul(at::softmax(scores, -1).to(v.scalar_type()), wide_v));
+}
+
+struct CpuAttention : torch::autograd::Function<CpuAttention> {
+  static kernels::AttentionSizes sizes(const Tensor& q, const Tensor& k, const Tensor& first_key,
+                                       int64_t window, double scale) {
+    return {.batch = q.size(0),
+            .length = q.size(1),
+            .heads = q.size(2),
+            .kv_heads = k.size(2),
+            .head_dim = q.size(3),
+            .window = window,
+            .scale = static_cast<float>(scale),
+            .first_key = first_key.numel() > 0 ? first_key.data_ptr<int32_t>() : nullptr};
+  }
+
+  static Tensor forward(AutogradContext* context, const Tensor& q, const Tensor& k, const Tensor& v,
+                        const Tensor& first_key, int64_t window, double scale) {
+    const Tensor out = at::empty_like(q);
+    const Tensor log_sum = at::empty({q.size(0), q.size(2), q.size(1)}, q.options());
+    kernels::attention_forward(sizes(q, k, first_key, window, scale), q.data_ptr<float>(),
+                               k.data_ptr<float>(), v.data_ptr<float>(), out.data_ptr<float>(),
+                               log_sum.data_ptr<float>());
+    context->save_for_backward({q, k, v, first_key, out, log_sum});
+    context->saved_data["window"] = window;
+    context->saved_data["scale"] = scale;
+    return out;
+  }
+
+  static variable_list backward(AutogradContext* context, variable_list grads) {
+    const variable_list in = context->get_saved_variables();
+    const Tensor &q = in[0], &k = in[1], &v = in[2];
+    const Tensor grad_out = grads[0].contiguous();
+    const Tensor grad_q = at::empty_like(q), grad_k = at::empty_like(k), grad_v = at::empty_like(v);
+    kernels::attention_backward(
+        sizes(q, k, in[3], context->saved_data["window"].toInt(), context->saved_data["scale"].toDouble()),
+        q.data_ptr<float>(), k.data_ptr<float>(), v.data_ptr<float>(), in[4].data_ptr<float>(),
+        in[5].data_ptr<float>(), grad_out.data_ptr<float>(), grad_q.data_ptr<float>(),
+        grad_k.data_ptr<float>(), grad_v.data_ptr<float>());
+    return {grad_q, grad_k, grad_v, Tensor(), Tensor(), Tensor()};
+  }
+};
+
+}  // namespace
+
+Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const AttentionMask& mask) {
+  check_shapes(q, k, v, mask);
+  require(q.size(1) == k.size(1), "[attention] {} queries and {} keys: the same tokens are expected",
+          q.size(1), k.size(1));
+  const bool kernel = q.is_cpu() && q.scalar_type() == at::kFloat && k.scalar_type() == at::kFloat &&
+                      v.scalar_type() == at::kFloat;
+  if (!kernel) return attend(q, k, v, mask, 0);
+  const Tensor first_key = mask.first_key.defined() ? mask.first_key.to(at::kInt).contiguous()
+                                                    : at::empty({0}, at::dtype(at::kInt));
+  return CpuAttention::apply(q.contiguous(), k.contiguous(), v.contiguous(), first_key, mask.window,
+                             scale_of(mask, q.size(3)));
+}
+
+Tensor attention_by_tensor_operations(const Tensor& q, const Tensor& k, const Tensor& v,
+                                      const AttentionMask& mask) {
+  check_shapes(q, k, v, mask);
+  return attend(q, k, v, mask, 0);
+}
+
+Tensor attention_with_cache(const Tensor& q, const Tensor& k, const Tensor& v, KeyValueCache& cache,
+                            const AttentionMask& mask) {
+  check_shapes(q, k, v, mask);
+  const at::NoGradGuard no_grad;
+  const int64_t added = k.size(1), before = cache.length,
+                capacity = cache.keys.defined() ? cache.keys.size(1) : 0;
+  if (before + added > capacity) {
+    const int64_t wanted = std::max<int64_t>({before + added, 2 * capacity, 64});
+    const auto grown = [&](const Tensor& old) {
+      Tensor to = at::empty({k.size(0), wanted, k.size(2), k.size(3)}, k.options());
+      if (before > 0) to.narrow(1, 0, before).copy_(old.narrow(1, 0, before));
+      return to;
+    };
+    cache.keys = grown(cache.keys);
+    cache.values = grown(cache.values);
+  }
+  cache.keys.narrow(1, before, added).copy_(k);
+  cache.values.narrow(1, before, added).copy_(v);
+  cache.length = before + added;
+  if (before == 0) return attention(q, k, v, mask);
+  return attend(q, cache.keys.narrow(1, 0, cache.length), cache.values.narrow(1, 0, cache.length), mask,
+                before);
+}
+
+}  // namespace gatewright

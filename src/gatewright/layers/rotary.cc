@@ -1,0 +1,39 @@
+#include "gatewright/layers/rotary.h"
+
+#include "gatewright/base/error.h"
+
+namespace gatewright {
+
+RotaryTable make_rotary_table(int64_t positions, int64_t head_dim, double theta, at::Device device) {
+  require(head_dim > 0 && head_dim % 2 == 0, "[rotary] head_dim must be even and positive, got {}", head_dim);
+  const auto options = at::TensorOptions(at::kDouble);
+  const Tensor exponent = at::arange(0, head_dim, 2, options) / static_cast<double>(head_dim);
+  const Tensor angle = at::arange(positions, options).unsqueeze(1) *
+                       at::pow(at::full({1}, theta, options), -exponent).unsqueeze(0);
+  return {angle.cos().to(device, at::kFloat), angle.sin().to(device, at::kFloat)};
+}
+
+Tensor rotary(const Tensor& x, const RotaryTable& table, const Tensor& positions, RotaryOrder order) {
+  require(x.dim() == 4 && x.size(3) == 2 * table.cosine.size(1),
+          "[rotary] x must be [B, S, heads, {}] for this table, got a last axis of {}",
+          2 * table.cosine.size(1), x.dim() > 0 ? x.size(-1) : 0);
+  require(positions.dim() == 2 && positions.size(0) == x.size(0) && positions.size(1) == x.size(1),
+          "[rotary] positions must be [{}, {}]", x.size(0), x.size(1));
+  const auto type = x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+  const auto at_positions = [&](const Tensor& values) {
+    return values.index_select(0, positions.reshape({-1}))
+        .to(type)
+        .view({x.size(0), x.size(1), 1, x.size(3) / 2});
+  };
+  const Tensor cosine = at_positions(table.cosine), sine = at_positions(table.sine);
+  const bool halves = order == RotaryOrder::kHalves;
+  const Tensor pairs = x.to(type).reshape(halves ? at::IntArrayRef({x.size(0), x.size(1), x.size(2), 2, -1})
+                                                 : at::IntArrayRef({x.size(0), x.size(1), x.size(2), -1, 2}));
+  const int64_t axis = halves ? 3 : 4;
+  const Tensor first = pairs.select(axis, 0), second = pairs.select(axis, 1);
+  return at::stack({first * cosine - second * sine, second * cosine + first * sine}, axis)
+      .reshape(x.sizes())
+      .to(x.scalar_type());
+}
+
+}  // namespace gatewright

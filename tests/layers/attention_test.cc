@@ -1,0 +1,111 @@
+#include "gatewright/layers/attention.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "gatewright/base/error.h"
+#include "random_tensors.h"
+
+namespace gatewright {
+namespace {
+
+/// Documents of random lengths packed into rows.
+Tensor random_boundaries(int64_t rows, int64_t length, RandomStream& random) {
+  Tensor first = at::empty({rows, length}, at::kInt);
+  for (int64_t b = 0; b < rows; ++b) {
+    int begin = 0;
+    for (int64_t i = 0; i < length; ++i) {
+      if (random.uniform() < 0.06f) begin = static_cast<int>(i);
+      first[b][i] = begin;
+    }
+  }
+  return first;
+}
+
+TEST(Attention, WithEqualScoresIsTheMeanOfTheValuesSeen) {
+  const Tensor zeros = at::zeros({1, 4, 1, 1}), v = at::arange(1, 5, at::kFloat).view({1, 4, 1, 1});
+  const Tensor all = attention(zeros, zeros, v).flatten();
+  EXPECT_LT(difference(all, at::tensor({1.0, 1.5, 2.0, 2.5})), 1e-6);
+  const Tensor two = attention(zeros, zeros, v, {.window = 2}).flatten();
+  EXPECT_LT(difference(two, at::tensor({1.0, 1.5, 2.5, 3.5})), 1e-6);
+  const Tensor first = at::tensor({0, 0, 2, 2}, at::kInt).view({1, 4});
+  const Tensor documents = attention(zeros, zeros, v, {.first_key = first}).flatten();
+  EXPECT_LT(difference(documents, at::tensor({1.0, 1.5, 3.0, 3.5})), 1e-6);
+}
+
+TEST(Attention, AndItsGradientsAgreeWithTheWholeSquareInFloat64) {
+  RandomStream random(1, "attention");
+  struct Case {
+    int64_t batch, length, heads, kv_heads, dim, window;
+    bool documents;
+  };
+  for (const Case c : {Case{2, 70, 4, 4, 32, 0, false}, Case{2, 150, 6, 2, 20, 0, true},
+                       Case{1, 200, 2, 1, 16, 17, true}, Case{3, 1, 2, 2, 8, 0, false}}) {
+    const Tensor q = leaf(normals({c.batch, c.length, c.heads, c.dim}, random));
+    const Tensor k = leaf(normals({c.batch, c.length, c.kv_heads, c.dim}, random));
+    const Tensor v = leaf(normals({c.batch, c.length, c.kv_heads, c.dim}, random));
+    AttentionMask mask = {.window = c.window};
+    if (c.documents) mask.first_key = random_boundaries(c.batch, c.length, random);
+    const Tensor grad = normals(q.sizes(), random);
+    const Tensor out = attention(q, k, v, mask);
+    out.backward(grad);
+    const Tensor q64 = double_leaf(q), k64 = double_leaf(k), v64 = double_leaf(v);
+    const Tensor expected = attention_by_tensor_operations(q64, k64, v64, mask);
+    expected.backward(grad.to(at::kDouble));
+    EXPECT_LT(difference(out, expected), 1e-5);
+    EXPECT_LT(difference(q.grad(), q64.grad()), 1e-5);
+    EXPECT_LT(difference(k.grad(), k64.grad()), 1e-5);
+    EXPECT_LT(difference(v.grad(), v64.grad()), 1e-5);
+  }
+}
+
+TEST(Attention, ByTensorOperationsAgreesWithAPlainLoopOverKeys) {
+  RandomStream random(2, "attention");
+  const int64_t length = 23, window = 6;
+  const Tensor q = normals({1, length, 1, 4}, random), k = normals({1, length, 1, 4}, random);
+  const Tensor v = normals({1, length, 1, 4}, random), first = random_boundaries(1, length, random);
+  const Tensor out = attention_by_tensor_operations(q, k, v, {.first_key = first, .window = window});
+  for (int64_t i = 0; i < length; ++i) {
+    const int64_t begin = std::max<int64_t>(first[0][i].item<int>(), i - window + 1);
+    double sum = 0;
+    Tensor expected = at::zeros({4}, at::kDouble);
+    for (int64_t j = begin; j <= i; ++j) {
+      const double weight = std::exp((q[0][i][0] * k[0][j][0]).sum().item<double>() / 2);
+      sum += weight;
+      expected += weight * v[0][j][0].to(at::kDouble);
+    }
+    EXPECT_LT(difference(out[0][i][0], expected / sum), 1e-5);
+  }
+}
+
+TEST(AttentionWithCache, GivesWhatOnePassGives) {
+  RandomStream random(3, "cache");
+  const Tensor q = normals({2, 150, 4, 8}, random), k = normals({2, 150, 2, 8}, random);
+  const Tensor v = normals({2, 150, 2, 8}, random);
+  for (const int64_t window : {0, 9}) {
+    const Tensor whole = attention(q, k, v, {.window = window});
+    KeyValueCache cache;
+    int64_t at = 0;
+    for (const int64_t count : {5, 1, 1, 60, 1, 82}) {
+      const auto part = [&](const Tensor& t) { return t.narrow(1, at, count); };
+      const Tensor out = attention_with_cache(part(q), part(k), part(v), cache, {.window = window});
+      EXPECT_LT(difference(out, part(whole)), 1e-5);
+      at += count;
+    }
+    EXPECT_EQ(cache.length, 150);
+  }
+}
+
+TEST(Attention, RefusesHeadsThatDoNotDivide) {
+  const Tensor q = at::zeros({1, 2, 3, 4}), k = at::zeros({1, 2, 2, 4});
+  try {
+    attention(q, k, k);
+    FAIL() << "accepted 3 query heads over 2 key-value heads";
+  } catch (const Error& error) {
+    EXPECT_NE(std::string(error.what()).find("3 query heads"), std::string::npos) << error.what();
+  }
+}
+
+}  // namespace
+}  // namespace gatewright
