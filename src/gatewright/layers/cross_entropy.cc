@@ -2,6 +2,7 @@
 
 #include "gatewright/base/error.h"
 #include "gatewright/base/parallel.h"
+#include "gatewright/kernels/cpu/gemm.h"
 #include "gatewright/kernels/cpu/rows.h"
 
 namespace gatewright {
@@ -57,6 +58,62 @@ Tensor losses_and_gradient(Tensor& logits, const Tensor& targets, double scale) 
   return losses.squeeze(1);
 }
 
+/// The three products of a block of n tokens, each spread over the threads by the rows or columns of its
+/// result, so that no sum depends on their number. (2,048 tokens, 256 x 8,192, two cores, whole loss and
+/// gradients: 145 ms; through OpenBLAS 225 with its AVX2 kernels, 129 with its AVX-512 ones.)
+struct BlockProducts {
+  int64_t tokens, vocabulary, size;
+  static constexpr int64_t kGrain = 64;
+
+  void logits(const float* x, const float* head, float* to) const {
+    parallel_for(0, vocabulary, kGrain, [&](int64_t a, int64_t b) {
+      kernels::gemm_nt(tokens, b - a, size, x, size, head + a * size, size, to + a, vocabulary, false);
+    });
+  }
+  void grad_hidden(const float* gradient, const float* head, float* to) const {
+    parallel_for(0, tokens, kGrain, [&](int64_t a, int64_t b) {
+      kernels::gemm_nn(b - a, size, vocabulary, gradient + a * vocabulary, vocabulary, head, size,
+                       to + a * size, size, false);
+    });
+  }
+  void add_grad_head(const float* gradient, const float* x, float* to) const {
+    parallel_for(0, vocabulary, kGrain, [&](int64_t a, int64_t b) {
+      kernels::gemm_tn(b - a, size, tokens, gradient + a, vocabulary, x, size, to + a * size, size, true);
+    });
+  }
+};
+
+bool has_cpu_kernel(const Tensor& hidden) { return hidden.is_cpu() && hidden.scalar_type() == at::kFloat; }
+
+/// x [n, H] contiguous, head [V, H] contiguous -> [n, V].
+Tensor block_logits(const Tensor& x, const Tensor& head) {
+  if (!has_cpu_kernel(x)) return at::mm(x, head.t()).to(loss_type(x));
+  Tensor logits = at::empty({x.size(0), head.size(0)}, x.options());
+  BlockProducts{x.size(0), head.size(0), x.size(1)}.logits(x.data_ptr<float>(), head.data_ptr<float>(),
+                                                           logits.data_ptr<float>());
+  return logits;
+}
+
+void block_grad_hidden(const Tensor& gradient, const Tensor& head, Tensor& to) {
+  if (!has_cpu_kernel(gradient)) {
+    at::mm_out(to, gradient, head);
+    return;
+  }
+  BlockProducts{gradient.size(0), head.size(0), head.size(1)}.grad_hidden(
+      gradient.data_ptr<float>(), head.data_ptr<float>(), to.data_ptr<float>());
+}
+
+void add_block_grad_head(const Tensor& gradient, const Tensor& x, Tensor& to) {
+  if (has_cpu_kernel(gradient)) {
+    BlockProducts{gradient.size(0), to.size(0), to.size(1)}.add_grad_head(
+        gradient.data_ptr<float>(), x.data_ptr<float>(), to.data_ptr<float>());
+  } else if (to.scalar_type() == gradient.scalar_type()) {
+    to.addmm_(gradient.t(), x);
+  } else {
+    to += at::mm(gradient.t(), x);
+  }
+}
+
 struct LinearCrossEntropy : torch::autograd::Function<LinearCrossEntropy> {
   static Tensor forward(AutogradContext* context, const Tensor& hidden, const Tensor& head,
                         const Tensor& targets, bool wants_hidden, bool wants_head) {
@@ -67,19 +124,14 @@ struct LinearCrossEntropy : torch::autograd::Function<LinearCrossEntropy> {
     for (int64_t t = 0; t < hidden.size(0); t += kTokens) {
       const int64_t n = std::min(kTokens, hidden.size(0) - t);
       const Tensor x = hidden.narrow(0, t, n);
-      Tensor logits = at::mm(x, head.t()).to(loss_type(hidden));
+      Tensor logits = block_logits(x, head);
       total += losses_and_gradient(logits, targets.narrow(0, t, n), scale).sum(at::kDouble);
       const Tensor gradient = logits.to(hidden.scalar_type());
       if (wants_hidden) {
         Tensor rows = grad_hidden.narrow(0, t, n);
-        at::mm_out(rows, gradient, head);
+        block_grad_hidden(gradient, head, rows);
       }
-      if (!wants_head) continue;
-      if (grad_head.scalar_type() == gradient.scalar_type()) {
-        grad_head.addmm_(gradient.t(), x);
-      } else {
-        grad_head += at::mm(gradient.t(), x);
-      }
+      if (wants_head) add_block_grad_head(gradient, x, grad_head);
     }
     if (wants_head) grad_head = grad_head.to(head.scalar_type());
     context->save_for_backward({grad_hidden, grad_head});
@@ -106,11 +158,12 @@ Tensor linear_cross_entropy(const Tensor& hidden, const Tensor& head, const Tens
 Tensor token_losses(const Tensor& hidden, const Tensor& head, const Tensor& targets) {
   check(hidden, head, targets);
   const at::NoGradGuard no_grad;
-  const Tensor matrix = head.to(hidden.scalar_type()).t(), to = targets.contiguous();
+  const Tensor rows = hidden.contiguous(), to = targets.contiguous();
+  const Tensor matrix = head.to(hidden.scalar_type()).contiguous();
   const Tensor losses = at::zeros({hidden.size(0)}, hidden.options().dtype(at::kFloat));
   for (int64_t t = 0; t < hidden.size(0); t += kTokens) {
     const int64_t n = std::min(kTokens, hidden.size(0) - t);
-    Tensor logits = at::mm(hidden.narrow(0, t, n), matrix).to(loss_type(hidden));
+    Tensor logits = block_logits(rows.narrow(0, t, n), matrix);
     losses.narrow(0, t, n).copy_(losses_and_gradient(logits, to.narrow(0, t, n), 1.0));
   }
   return losses;
