@@ -1,50 +1,30 @@
 #include "gatewright/experts/feed_forward.h"
 
 #include "gatewright/base/error.h"
-#include "gatewright/base/parallel.h"
 
 namespace gatewright {
-namespace {
 
-int64_t default_width(int64_t hidden_size, Activation activation) {
+int64_t default_ffn_width(int64_t hidden_size, Activation activation) {
   return activation == Activation::swiglu ? (8 * hidden_size / 3 + 7) / 8 * 8 : 4 * hidden_size;
 }
 
-/// The draws of the stream in order, whatever the number of threads: draw i starts at word 4 i.
-Tensor normal_weights(at::IntArrayRef shape, double standard_deviation, RandomStream& random) {
-  constexpr uint64_t kWordsPerNormal = 4;
-  Tensor result = at::empty(shape, at::kFloat);
-  float* values = result.data_ptr<float>();
-  const uint64_t start = random.position();
-  parallel_for(0, result.numel(), 4096, [&](int64_t begin, int64_t end) {
-    RandomStream mine = random;
-    mine.seek(start + kWordsPerNormal * static_cast<uint64_t>(begin));
-    for (int64_t i = begin; i < end; ++i) values[i] = mine.normal() * static_cast<float>(standard_deviation);
-  });
-  random.seek(start + kWordsPerNormal * static_cast<uint64_t>(result.numel()));
-  return result.set_requires_grad(true);
-}
-
-Tensor zeros(at::IntArrayRef shape) { return at::zeros(shape, at::kFloat).set_requires_grad(true); }
-
-}  // namespace
-
 FfnTensors make_ffn_parameters(int64_t experts, int64_t hidden_size, const FeedForwardOptions& options,
                                RandomStream& random) {
-  const int64_t width = options.width > 0 ? options.width : default_width(hidden_size, options.activation);
+  const int64_t width =
+      options.width > 0 ? options.width : default_ffn_width(hidden_size, options.activation);
   const bool gated = options.activation == Activation::swiglu;
   const auto shape = [experts](std::vector<int64_t> of_one) {
     if (experts > 0) of_one.insert(of_one.begin(), experts);
     return of_one;
   };
   FfnTensors ffn;
-  if (gated) ffn.gate = normal_weights(shape({width, hidden_size}), options.init, random);
-  ffn.up = normal_weights(shape({width, hidden_size}), options.init, random);
-  ffn.down = normal_weights(shape({hidden_size, width}), options.init, random);
+  if (gated) ffn.gate = normal_parameter(shape({width, hidden_size}), options.init, random);
+  ffn.up = normal_parameter(shape({width, hidden_size}), options.init, random);
+  ffn.down = normal_parameter(shape({hidden_size, width}), options.init, random);
   if (!options.biases) return ffn;
-  if (gated) ffn.gate_bias = zeros(shape({width}));
-  ffn.up_bias = zeros(shape({width}));
-  ffn.down_bias = zeros(shape({hidden_size}));
+  if (gated) ffn.gate_bias = constant_parameter(shape({width}), 0);
+  ffn.up_bias = constant_parameter(shape({width}), 0);
+  ffn.down_bias = constant_parameter(shape({hidden_size}), 0);
   return ffn;
 }
 

@@ -11,11 +11,14 @@ namespace gatewright {
 
 struct FeedForwardOptions {
   Activation activation = Activation::swiglu;
-  int64_t width = 0;  // F; 0: 4 H without gate, 8 H / 3 rounded up to a multiple of 8 with it
+  int64_t width = 0;  // F; 0: default_ffn_width
   bool biases = false;
   bool recompute = false;
   double init = 0.02;  // standard deviation of the initial weights
 };
+
+/// 4 H without gate, 8 H / 3 rounded up to a multiple of 8 with it (SwiGLU).
+int64_t default_ffn_width(int64_t hidden_size, Activation activation);
 
 /// New leaf tensors: normal weights, zero biases; a stack of `experts`, or with experts = 0 one dense
 /// feed-forward without the first axis.

@@ -109,4 +109,12 @@ const Registry<ExpertBankDecoratorFactory>& expert_bank_decorators() {
   return registry;
 }
 
+std::unique_ptr<ExpertBank> make_expert_bank(const Piece& bank, const std::vector<Piece>& decorators,
+                                             const ExpertSizes& sizes, RandomStream& random) {
+  std::unique_ptr<ExpertBank> made = expert_banks().at(bank.name).make(bank.values, sizes, random);
+  for (const Piece& d : decorators)
+    made = expert_bank_decorators().at(d.name).make(std::move(made), d.values, sizes, random);
+  return made;
+}
+
 }  // namespace gatewright

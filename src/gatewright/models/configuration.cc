@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "gatewright/base/checked.h"
+#include "gatewright/experts/feed_forward.h"
 
 namespace gatewright {
 namespace {
@@ -50,7 +50,7 @@ int64_t attention_parameters(const DecoderSpec& s) {
   return count;
 }
 
-/// Router weights by scorer; -1 for scorers whose size is not known here.
+/// Router weights by scorer.
 int64_t router_parameters(const FeedForwardSpec& layer, int64_t hidden) {
   const Piece& scorer = layer.router.scorer;
   const int64_t experts = layer.num_experts;
@@ -58,6 +58,16 @@ int64_t router_parameters(const FeedForwardSpec& layer, int64_t hidden) {
   if (scorer.name == "cosine") return scorer.values.integer("projection_size") * (hidden + experts) + 1;
   if (scorer.name == "mlp") return scorer.values.integer("router_width") * (hidden + 1 + experts) + experts;
   return 0;
+}
+
+int64_t ffn_parameter_count(const std::string& activation, const Values& values, int64_t hidden_size,
+                            int64_t copies) {
+  const bool gated = activation == "swiglu";
+  int64_t width = values.integer("width");
+  if (width == 0) width = default_ffn_width(hidden_size, gated ? Activation::swiglu : Activation::gelu);
+  width *= copies;
+  const int64_t matrices = gated ? 3 : 2;
+  return matrices * hidden_size * width + (values.flag("biases") ? (matrices - 1) * width + hidden_size : 0);
 }
 
 }  // namespace
@@ -87,10 +97,18 @@ double experts_per_token(const FeedForwardSpec& layer, double otherwise) {
 }
 
 int64_t expert_parameters(const Piece& bank, int64_t hidden_size) {
-  const int64_t width = bank.values.integer("width");
-  const bool biased = bank.values.all().contains("bias") && bank.values.flag("bias");
-  const int64_t matrices = bank.name == "swiglu" ? 3 : 2;
-  return matrices * hidden_size * width + (biased ? (matrices - 1) * width + hidden_size : 0);
+  return ffn_parameter_count(bank.name, bank.values, hidden_size, 1);
+}
+
+int64_t shared_parameters(const FeedForwardSpec& layer, int64_t hidden_size) {
+  int64_t count = 0;
+  for (const Piece& d : layer.expert_decorators) {
+    if (d.name != "shared") continue;
+    count += ffn_parameter_count(d.values.text("activation"), d.values, hidden_size,
+                                 d.values.integer("num_shared"));
+    count += d.values.flag("gate") ? hidden_size : 0;
+  }
+  return count;
 }
 
 ParameterCounts count_parameters(const DecoderSpec& s) {
@@ -105,7 +123,7 @@ ParameterCounts count_parameters(const DecoderSpec& s) {
       counts.active += always;
       continue;
     }
-    always += router_parameters(layer, s.hidden_size);
+    always += router_parameters(layer, s.hidden_size) + shared_parameters(layer, s.hidden_size);
     const int64_t expert = expert_parameters(layer.experts, s.hidden_size);
     const double visited = experts_per_token(layer, static_cast<double>(layer.num_experts));
     counts.total += always + expert * layer.num_experts;

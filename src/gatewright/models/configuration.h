@@ -23,6 +23,7 @@ struct FeedForwardSpec {
   int64_t dense_width = 0;  // of a dense SwiGLU
   int64_t num_experts = 0;
   Piece experts = {};  // expert bank by name
+  std::vector<Piece> expert_decorators = {};
   RouterSpec router = {};
 };
 
@@ -58,7 +59,8 @@ struct ParameterCounts {
 ParameterCounts count_parameters(const DecoderSpec& spec);
 /// Experts per token of a router's selector where it is fixed by its parameters, else `otherwise`.
 double experts_per_token(const FeedForwardSpec& layer, double otherwise);
-/// Parameters of one expert of a bank.
+/// Parameters of one expert of a bank, and of what its decorators add for every token.
 int64_t expert_parameters(const Piece& bank, int64_t hidden_size);
+int64_t shared_parameters(const FeedForwardSpec& layer, int64_t hidden_size);
 
 }  // namespace gatewright

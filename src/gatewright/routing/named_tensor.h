@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "gatewright/base/random.h"
 #include "gatewright/tensor.h"
 
 namespace gatewright {
@@ -20,5 +21,11 @@ struct NamedTensor {
 };
 
 using ParameterList = std::vector<NamedTensor>;
+
+/// Normal draws of a stream as a leaf tensor with gradient, float32: the same values on every machine, with
+/// any number of threads and with every LibTorch.
+Tensor normal_parameter(at::IntArrayRef shape, double standard_deviation, RandomStream& random);
+/// A leaf tensor with gradient filled with one value, float32.
+Tensor constant_parameter(at::IntArrayRef shape, double value);
 
 }  // namespace gatewright

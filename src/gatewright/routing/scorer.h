@@ -35,9 +35,4 @@ using ScorerDecoratorFactory = std::function<std::unique_ptr<Scorer>(std::unique
 /// Scorers around a scorer: jitter, noise, logit_bias, omit.
 const Registry<ScorerDecoratorFactory>& scorer_decorators();
 
-/// Normal draws of a named stream as a leaf tensor with gradient: the same on every device and LibTorch.
-Tensor normal_parameter(at::IntArrayRef shape, double standard_deviation, RandomStream& random);
-/// A leaf tensor with gradient filled with one value.
-Tensor constant_parameter(at::IntArrayRef shape, double value);
-
 }  // namespace gatewright

@@ -8,18 +8,6 @@
 
 namespace gatewright {
 
-Tensor normal_parameter(at::IntArrayRef shape, double standard_deviation, RandomStream& random) {
-  Tensor result = at::empty(shape, at::kFloat);
-  float* values = result.data_ptr<float>();
-  for (int64_t i = 0; i < result.numel(); ++i)
-    values[i] = random.normal() * static_cast<float>(standard_deviation);
-  return result.set_requires_grad(true);
-}
-
-Tensor constant_parameter(at::IntArrayRef shape, double value) {
-  return at::full(shape, value, at::kFloat).set_requires_grad(true);
-}
-
 LinearScorer::LinearScorer(const RouterSizes& sizes, bool bias, double standard_deviation,
                            RandomStream& random)
     : weight_(normal_parameter({sizes.num_experts, sizes.hidden_size}, standard_deviation, random)) {

@@ -1,0 +1,141 @@
+#include "gatewright/models/checkpoint.h"
+
+#include <fmt/ranges.h>
+
+#include <cstring>
+
+#include "gatewright/base/error.h"
+#include "gatewright/base/file.h"
+#include "gatewright/formats/safetensors.h"
+#include "gatewright/models/configuration_json.h"
+
+namespace gatewright {
+namespace {
+
+constexpr uint64_t kLargestConfig = 16 << 20;
+
+/// One tensor of the file and where it lives in a parameter.
+struct Slice {
+  std::string name;
+  Tensor tensor;  // contiguous float32 on the CPU, a view of the parameter when it is that already
+};
+
+std::string replaced(const std::string& pattern, int64_t index) {
+  std::string name = pattern;
+  return name.replace(name.find("{}"), 2, std::to_string(index));
+}
+
+std::vector<Slice> slices(const ParameterList& parameters) {
+  std::vector<Slice> result;
+  for (const NamedTensor& p : parameters) {
+    const Tensor plain = p.tensor.detach().to(at::kCPU, at::kFloat).contiguous();
+    if (p.name.find("{}") == std::string::npos) {
+      result.push_back({p.name, plain});
+      continue;
+    }
+    for (int64_t e = 0; e < plain.size(0); ++e) result.push_back({replaced(p.name, e), plain[e]});
+  }
+  return result;
+}
+
+TensorView view_of(const Slice& slice) {
+  const Tensor& t = slice.tensor;
+  return {
+      .name = slice.name,
+      .dtype = DataType::kF32,
+      .shape = t.sizes().vec(),
+      .data = {static_cast<const std::byte*>(t.data_ptr()), static_cast<size_t>(t.numel()) * sizeof(float)}};
+}
+
+std::vector<TensorView> views_of(const std::vector<Slice>& all) {
+  std::vector<TensorView> views;
+  for (const Slice& s : all) views.push_back(view_of(s));
+  return views;
+}
+
+at::ScalarType scalar_type(DataType type, const std::string& name, const std::string& file) {
+  switch (type) {
+    case DataType::kF32:
+      return at::kFloat;
+    case DataType::kF16:
+      return at::kHalf;
+    case DataType::kBF16:
+      return at::kBFloat16;
+    default:
+      fail("{}: {} is of a type that is no weight's; F32, F16 and BF16 are", file, name);
+  }
+}
+
+void copy_in(const TensorView& from, const Tensor& to, const std::string& file) {
+  const at::ScalarType type = scalar_type(from.dtype, from.name, file);
+  Tensor staged = at::empty(to.sizes(), type);
+  std::memcpy(staged.data_ptr(), from.data.data(), from.data.size());
+  to.copy_(staged);
+}
+
+}  // namespace
+
+uint64_t model_file_size(const ParameterList& parameters) {
+  return safetensors_size(views_of(slices(parameters)), {{"format", "pt"}});
+}
+
+void write_weights(const std::filesystem::path& file, const ParameterList& parameters) {
+  const std::vector<Slice> all = slices(parameters);
+  write_safetensors(file, views_of(all), {{"format", "pt"}});
+}
+
+void read_weights(const std::filesystem::path& file, const ParameterList& parameters) {
+  const at::NoGradGuard no_grad;
+  const SafetensorsFile in(file);
+  std::vector<std::string> problems;
+  size_t expected = 0;
+  const auto take = [&](const std::string& name, const Tensor& to) {
+    ++expected;
+    const auto it = in.tensors().find(name);
+    if (it == in.tensors().end()) {
+      problems.push_back(fmt::format("{} is missing", name));
+    } else if (!to.sizes().equals(it->second.shape)) {
+      problems.push_back(fmt::format("{} has shape [{}], [{}] is expected", name,
+                                     fmt::join(it->second.shape, ", "), fmt::join(to.sizes(), ", ")));
+    } else {
+      copy_in(it->second, to, file.string());
+    }
+  };
+  for (const NamedTensor& p : parameters) {
+    if (p.name.find("{}") == std::string::npos) {
+      take(p.name, p.tensor);
+      continue;
+    }
+    for (int64_t e = 0; e < p.tensor.size(0); ++e) take(replaced(p.name, e), p.tensor[e]);
+  }
+  if (problems.empty() && in.tensors().size() != expected) {
+    problems.push_back(fmt::format(
+        "it holds {} tensors, the configuration describes {} (num_hidden_layers or num_experts may be wrong)",
+        in.tensors().size(), expected));
+  }
+  if (problems.empty()) return;
+  const size_t shown = std::min<size_t>(problems.size(), 5);
+  fail("{} does not fit its config.json: {}{}", file.string(),
+       fmt::join(problems.begin(), problems.begin() + static_cast<std::ptrdiff_t>(shown), "; "),
+       problems.size() > shown ? fmt::format("; and {} more", problems.size() - shown) : "");
+}
+
+void save_model(const std::filesystem::path& folder, const Decoder& model, std::string_view tokenizer_json) {
+  make_folder(folder);
+  write_weights(folder / "model.safetensors", model.parameters());
+  write_file(folder / "tokenizer.json", tokenizer_json);
+  write_file(folder / "config.json", to_config_json(model.spec()).dump(2) + "\n");
+}
+
+Decoder load_decoder(const std::filesystem::path& folder) {
+  if (!std::filesystem::is_directory(folder)) fail("there is no model folder {}", folder.string());
+  const std::filesystem::path config = folder / "config.json", weights = folder / "model.safetensors";
+  if (!std::filesystem::exists(weights))
+    fail("{} has no model.safetensors: it is not a model folder, or its training has not finished",
+         folder.string());
+  Decoder model(parse_config_json(read_file(config, kLargestConfig), config.string()), 0);
+  read_weights(weights, model.parameters());
+  return model;
+}
+
+}  // namespace gatewright

@@ -1,0 +1,293 @@
+#include "gatewright/models/configuration_json.h"
+
+#include <algorithm>
+
+#include "gatewright/experts/registry.h"
+
+namespace gatewright {
+namespace {
+
+/// More than any model has; a bound on what a file may make us build.
+constexpr int64_t kMostLayers = 1024;
+constexpr int64_t kLargestSize = int64_t{1} << 24;
+
+OrderedJson to_json(const Value& value) {
+  return std::visit([](const auto& x) { return OrderedJson(x); }, value);
+}
+
+template <typename T>
+Value list_of(const Json& json) {
+  return json.get<std::vector<T>>();
+}
+
+Value from_json(const Json& json, std::string_view what) {
+  try {
+    if (json.is_boolean()) return json.get<bool>();
+    if (json.is_number_integer()) return json.get<int64_t>();
+    if (json.is_number()) return json.get<double>();
+    if (json.is_string()) return json.get<std::string>();
+    if (json.is_array()) {
+      const bool whole =
+          std::all_of(json.begin(), json.end(), [](const Json& x) { return x.is_number_integer(); });
+      const bool text = !json.empty() && json[0].is_string();
+      return text ? list_of<std::string>(json) : whole ? list_of<int64_t>(json) : list_of<double>(json);
+    }
+  } catch (const Json::exception&) {
+  }
+  fail("{}: a value of a kind that no parameter has: {}", what, json.dump().substr(0, 60));
+}
+
+/// A typed key of an object; errors name file and key.
+template <typename T>
+T read(const Json& json, const char* key, std::string_view what) {
+  const auto it = json.find(key);
+  if (it == json.end()) fail("{}: the key '{}' is missing", what, key);
+  try {
+    if constexpr (std::is_same_v<T, int64_t>)
+      require(it->is_number_integer(), "{}: '{}' must be a whole number", what, key);
+    return it->get<T>();
+  } catch (const Json::exception&) {
+    fail("{}: '{}' has the wrong type: {}", what, key, it->dump().substr(0, 60));
+  }
+}
+
+template <typename T>
+T read_or(const Json& json, const char* key, T otherwise, std::string_view what) {
+  const auto it = json.find(key);
+  return it == json.end() || it->is_null() ? otherwise : read<T>(json, key, what);
+}
+
+int64_t read_size(const Json& json, const char* key, std::string_view what, int64_t most = kLargestSize) {
+  const auto value = read<int64_t>(json, key, what);
+  require(value >= 1 && value <= most, "{}: '{}' must be in [1, {}], got {}", what, key, most, value);
+  return value;
+}
+
+template <typename Factory>
+Piece piece_from_json(const Registry<Factory>& registry, const Json& json, std::string_view what) {
+  require(json.is_object(), "{}: a {} must be an object with a name", what, registry.kind());
+  const auto name = read<std::string>(json, "name", what);
+  std::map<std::string, Value> given;
+  for (const auto& [key, value] : json.items()) {
+    if (key != "name") given[key] = from_json(value, what);
+  }
+  return {.name = name, .values = Values(registry.at(name).spec.parameters, given, name)};
+}
+
+Piece decorator_from_json(const Json& json, std::string_view what) {
+  const auto name = read<std::string>(json, "name", what);
+  if (scorer_decorators().find(name)) return piece_from_json(scorer_decorators(), json, what);
+  return piece_from_json(choice::selector_decorators(), json, what);
+}
+
+RouterSpec router_from_json(const Json& json, std::string_view what) {
+  require(json.is_object(), "{}: 'router' must be an object", what);
+  RouterSpec router{
+      .scorer = piece_from_json(scorers(), read<Json>(json, "scorer", what), what),
+      .selector = piece_from_json(choice::selectors(), read<Json>(json, "selector", what), what)};
+  router.activation = choice::parse_activation(read_or<std::string>(json, "activation", "softmax", what));
+  router.weights.weighting = choice::parse_weighting(read_or<std::string>(json, "weights", "as_is", what));
+  router.weights.scale = read_or<double>(json, "scale", 1.0, what);
+  for (const Json& d : read_or<Json>(json, "decorators", Json::array(), what))
+    router.decorators.push_back(decorator_from_json(d, what));
+  for (const Json& b : read_or<Json>(json, "balance", Json::array(), what))
+    router.balance.push_back(piece_from_json(balance_terms(), b, what));
+  return router;
+}
+
+OrderedJson pieces_to_json(const std::vector<Piece>& pieces) {
+  OrderedJson list = OrderedJson::array();
+  for (const Piece& p : pieces) list.push_back(piece_to_json(p));
+  return list;
+}
+
+OrderedJson router_to_json(const RouterSpec& router) {
+  OrderedJson json = {{"scorer", piece_to_json(router.scorer)},
+                      {"selector", piece_to_json(router.selector)},
+                      {"activation", choice::activation_names()[static_cast<size_t>(router.activation)]},
+                      {"weights", choice::weighting_names()[static_cast<size_t>(router.weights.weighting)]},
+                      {"scale", router.weights.scale},
+                      {"decorators", pieces_to_json(router.decorators)},
+                      {"balance", pieces_to_json(router.balance)}};
+  return json;
+}
+
+bool same(const FeedForwardSpec& a, const FeedForwardSpec& b) {
+  return feed_forward_to_json(a) == feed_forward_to_json(b);
+}
+
+bool all_layers_same(const DecoderSpec& spec) {
+  return std::all_of(spec.layers.begin(), spec.layers.end(),
+                     [&](const FeedForwardSpec& l) { return same(l, spec.layers[0]); });
+}
+
+/// Whether Transformers' OLMoE computes the same function.
+bool is_olmoe(const DecoderSpec& spec) {
+  const FeedForwardSpec& layer = spec.layers[0];
+  if (!layer.routed || !all_layers_same(spec) || spec.query_key_norm != QueryKeyNorm::kProjection ||
+      spec.sliding_window != 0)
+    return false;
+  const RouterSpec& router = layer.router;
+  const bool plain_bank = layer.experts.name == "swiglu" && layer.experts.values.integer("width") > 0 &&
+                          !layer.experts.values.flag("biases") && layer.expert_decorators.empty();
+  const bool plain_weights =
+      router.weights.scale == 1.0 && (router.weights.weighting == choice::Weighting::kAsIs ||
+                                      router.weights.weighting == choice::Weighting::kRenormalised);
+  return plain_bank && plain_weights && router.scorer.name == "linear" &&
+         !router.scorer.values.flag("bias") && router.selector.name == "top_k" &&
+         router.activation == choice::Activation::kSoftmax && router.decorators.empty() &&
+         spec.head_dim * spec.num_heads == spec.hidden_size;
+}
+
+const char* norm_name(QueryKeyNorm norm) {
+  return norm == QueryKeyNorm::kNone ? "none" : norm == QueryKeyNorm::kHead ? "head" : "projection";
+}
+
+QueryKeyNorm parse_norm(const std::string& name, std::string_view what) {
+  if (name == "none") return QueryKeyNorm::kNone;
+  if (name == "head") return QueryKeyNorm::kHead;
+  if (name == "projection") return QueryKeyNorm::kProjection;
+  fail("{}: qk_norm must be one of none, head, projection, got '{}'", what, name);
+}
+
+double switch_weight(const FeedForwardSpec& layer) {
+  for (const Piece& p : layer.router.balance) {
+    if (p.name == "switch") return p.values.number("weight");
+  }
+  return 0;
+}
+
+void add_olmoe_keys(OrderedJson& json, const FeedForwardSpec& layer) {
+  json["intermediate_size"] = layer.experts.values.integer("width");
+  json["num_experts"] = layer.num_experts;
+  json["num_experts_per_tok"] = layer.router.selector.values.integer("top_k");
+  json["norm_topk_prob"] = layer.router.weights.weighting == choice::Weighting::kRenormalised;
+  json["router_aux_loss_coef"] = switch_weight(layer);
+}
+
+FeedForwardSpec olmoe_layer(const Json& json, std::string_view what) {
+  const auto width = read_size(json, "intermediate_size", what),
+             top_k = read_size(json, "num_experts_per_tok", what);
+  FeedForwardSpec layer{.routed = true, .num_experts = read_size(json, "num_experts", what, 65536)};
+  layer.experts = {
+      .name = "swiglu",
+      .values = Values(expert_banks().at("swiglu").spec.parameters, {{"width", width}}, "swiglu")};
+  layer.router = {
+      .scorer = {.name = "linear", .values = Values(scorers().at("linear").spec.parameters, {}, "linear")},
+      .selector = {
+          .name = "top_k",
+          .values = Values(choice::selectors().at("top_k").spec.parameters, {{"top_k", top_k}}, "top_k")}};
+  if (read_or<bool>(json, "norm_topk_prob", false, what))
+    layer.router.weights.weighting = choice::Weighting::kRenormalised;
+  return layer;
+}
+
+void read_layers(DecoderSpec& spec, const Json& json, int64_t num_layers, std::string_view what) {
+  const auto own = json.find("gatewright");
+  if (own == json.end()) {
+    const auto type = read<std::string>(json, "model_type", what);
+    require(type == "olmoe", "{}: model_type '{}' is not known here; there is: gatewright, olmoe", what,
+            type);
+    spec.layers.assign(static_cast<size_t>(num_layers), olmoe_layer(json, what));
+    return;
+  }
+  spec.query_key_norm = parse_norm(read<std::string>(*own, "qk_norm", what), what);
+  spec.initializer_range = read_or<double>(json, "initializer_range", 0.02, what);
+  const Json layers = read<Json>(*own, "layers", what);
+  require(layers.is_array() && !layers.empty(), "{}: 'gatewright.layers' must be a list", what);
+  // One entry stands for all layers.
+  require(layers.size() == 1 || static_cast<int64_t>(layers.size()) == num_layers,
+          "{}: num_hidden_layers is {}, but 'gatewright.layers' has {} layers", what, num_layers,
+          layers.size());
+  for (const Json& layer : layers) spec.layers.push_back(feed_forward_from_json(layer, what));
+  if (spec.layers.size() == 1)
+    spec.layers.assign(static_cast<size_t>(num_layers), FeedForwardSpec(spec.layers[0]));
+}
+
+}  // namespace
+
+OrderedJson piece_to_json(const Piece& piece) {
+  OrderedJson json = {{"name", piece.name}};
+  for (const auto& [name, value] : piece.values.all()) json[name] = to_json(value);
+  return json;
+}
+
+OrderedJson feed_forward_to_json(const FeedForwardSpec& layer) {
+  if (!layer.routed) return {{"kind", "dense"}, {"intermediate_size", layer.dense_width}};
+  return {{"kind", "routed"},
+          {"num_experts", layer.num_experts},
+          {"experts", piece_to_json(layer.experts)},
+          {"expert_decorators", pieces_to_json(layer.expert_decorators)},
+          {"router", router_to_json(layer.router)}};
+}
+
+FeedForwardSpec feed_forward_from_json(const Json& json, std::string_view what) {
+  const auto kind = read<std::string>(json, "kind", what);
+  if (kind == "dense") return {.routed = false, .dense_width = read_size(json, "intermediate_size", what)};
+  require(kind == "routed", "{}: a layer's kind must be dense or routed, got '{}'", what, kind);
+  FeedForwardSpec layer{.routed = true,
+                        .num_experts = read_size(json, "num_experts", what, 65536),
+                        .experts = piece_from_json(expert_banks(), read<Json>(json, "experts", what), what),
+                        .router = router_from_json(read<Json>(json, "router", what), what)};
+  for (const Json& d : read_or<Json>(json, "expert_decorators", Json::array(), what))
+    layer.expert_decorators.push_back(piece_from_json(expert_bank_decorators(), d, what));
+  return layer;
+}
+
+OrderedJson to_config_json(const DecoderSpec& spec) {
+  const bool olmoe = is_olmoe(spec);
+  OrderedJson json = {{"architectures", {olmoe ? "OlmoeForCausalLM" : "GatewrightForCausalLM"}},
+                      {"model_type", olmoe ? "olmoe" : "gatewright"},
+                      {"vocab_size", spec.vocab_size},
+                      {"hidden_size", spec.hidden_size},
+                      {"num_hidden_layers", spec.num_layers()},
+                      {"num_attention_heads", spec.num_heads},
+                      {"num_key_value_heads", spec.num_kv_heads},
+                      {"head_dim", spec.head_dim},
+                      {"max_position_embeddings", spec.max_positions},
+                      {"hidden_act", "silu"},
+                      {"attention_bias", false},
+                      {"rms_norm_eps", spec.rms_norm_eps},
+                      {"rope_theta", spec.rope_theta},
+                      {"initializer_range", spec.initializer_range},
+                      {"tie_word_embeddings", spec.tie_word_embeddings},
+                      {"torch_dtype", "float32"}};
+  if (spec.sliding_window > 0) json["sliding_window"] = spec.sliding_window;
+  if (olmoe) add_olmoe_keys(json, spec.layers[0]);
+  OrderedJson layers = OrderedJson::array();
+  const size_t listed = all_layers_same(spec) ? 1 : spec.layers.size();
+  for (size_t i = 0; i < listed; ++i) layers.push_back(feed_forward_to_json(spec.layers[i]));
+  json["gatewright"] = {{"qk_norm", norm_name(spec.query_key_norm)}, {"layers", layers}};
+  return json;
+}
+
+DecoderSpec parse_config_json(std::string_view text, std::string_view what) {
+  const Json json = parse_json(text, what);
+  require(json.is_object(), "{}: an object was expected", what);
+  DecoderSpec spec;
+  spec.vocab_size = read_size(json, "vocab_size", what);
+  spec.hidden_size = read_size(json, "hidden_size", what);
+  const int64_t num_layers = read_size(json, "num_hidden_layers", what, kMostLayers);
+  spec.num_heads = read_size(json, "num_attention_heads", what, 65536);
+  spec.num_kv_heads = json.contains("num_key_value_heads")
+                          ? read_size(json, "num_key_value_heads", what, 65536)
+                          : spec.num_heads;
+  spec.head_dim =
+      json.contains("head_dim") ? read_size(json, "head_dim", what) : spec.hidden_size / spec.num_heads;
+  spec.max_positions = read_or<int64_t>(json, "max_position_embeddings", 4096, what);
+  spec.sliding_window = read_or<int64_t>(json, "sliding_window", 0, what);
+  spec.rope_theta = read_or<double>(json, "rope_theta", 10000.0, what);
+  spec.rms_norm_eps = read_or<double>(json, "rms_norm_eps", 1e-5, what);
+  spec.tie_word_embeddings = read_or<bool>(json, "tie_word_embeddings", false, what);
+  require(spec.rope_theta > 0 && spec.rms_norm_eps > 0 && spec.sliding_window >= 0,
+          "{}: rope_theta and rms_norm_eps must be positive, sliding_window not negative", what);
+  read_layers(spec, json, num_layers, what);
+  try {
+    validate(spec);
+  } catch (const UsageError& e) {
+    fail("{}: {}", what, e.what());
+  }
+  return spec;
+}
+
+}  // namespace gatewright

@@ -1,0 +1,234 @@
+#include "gatewright/models/decoder.h"
+
+#include <algorithm>
+
+#include "gatewright/base/error.h"
+#include "gatewright/experts/feed_forward.h"
+#include "gatewright/experts/registry.h"
+#include "gatewright/layers/linear.h"
+#include "gatewright/layers/rms_norm.h"
+#include "gatewright/layers/rotary.h"
+
+namespace gatewright {
+namespace {
+
+/// A projection [out, in] from the stream named after it.
+Tensor projection(uint64_t seed, const std::string& name, int64_t out, int64_t in,
+                  double standard_deviation) {
+  RandomStream random(seed, name);
+  return normal_parameter({out, in}, standard_deviation, random);
+}
+
+Tensor ones_parameter(int64_t size) { return constant_parameter({size}, 1.0); }
+
+void add_norm(ParameterList& list, const std::string& name, const Tensor& weight) {
+  if (weight.defined()) list.push_back({.name = name, .tensor = weight, .weight_decay = false});
+}
+
+struct AttentionWeights {
+  Tensor query, key, value, output, query_norm, key_norm;
+
+  AttentionWeights(const DecoderSpec& s, uint64_t seed, const std::string& prefix) {
+    const int64_t q = s.num_heads * s.head_dim, kv = s.num_kv_heads * s.head_dim;
+    query = projection(seed, prefix + "q_proj", q, s.hidden_size, s.initializer_range);
+    key = projection(seed, prefix + "k_proj", kv, s.hidden_size, s.initializer_range);
+    value = projection(seed, prefix + "v_proj", kv, s.hidden_size, s.initializer_range);
+    output = projection(seed, prefix + "o_proj", s.hidden_size, q, s.initializer_range);
+    if (s.query_key_norm == QueryKeyNorm::kNone) return;
+    const bool per_head = s.query_key_norm == QueryKeyNorm::kHead;
+    query_norm = ones_parameter(per_head ? s.head_dim : q);
+    key_norm = ones_parameter(per_head ? s.head_dim : kv);
+  }
+
+  void collect(ParameterList& list, const std::string& prefix) const {
+    list.push_back({.name = prefix + "q_proj.weight", .tensor = query});
+    list.push_back({.name = prefix + "k_proj.weight", .tensor = key});
+    list.push_back({.name = prefix + "v_proj.weight", .tensor = value});
+    list.push_back({.name = prefix + "o_proj.weight", .tensor = output});
+    add_norm(list, prefix + "q_norm.weight", query_norm);
+    add_norm(list, prefix + "k_norm.weight", key_norm);
+  }
+};
+
+/// Position of each token inside its document: int64 [B, S].
+Tensor positions_of(const Batch& batch, int64_t already_cached) {
+  const Tensor index = at::arange(batch.length(), batch.tokens.options()).unsqueeze(0) + already_cached;
+  if (!batch.first_key.defined()) return index.expand_as(batch.tokens);
+  return index - batch.first_key.to(at::kLong);
+}
+
+}  // namespace
+
+struct Decoder::Layer {
+  Layer(const DecoderSpec& spec, const FeedForwardSpec& feed_forward, int64_t index, uint64_t seed)
+      : prefix("model.layers." + std::to_string(index) + "."),
+        attention(spec, seed, prefix + "self_attn."),
+        input_norm(ones_parameter(spec.hidden_size)),
+        post_attention_norm(ones_parameter(spec.hidden_size)),
+        random(seed, "routing." + std::to_string(index)) {
+    RandomStream init(seed, prefix + "mlp");
+    if (!feed_forward.routed) {
+      dense = make_ffn_parameters(0, spec.hidden_size,
+                                  {.width = feed_forward.dense_width, .init = spec.initializer_range}, init);
+      return;
+    }
+    const RouterSizes sizes{.hidden_size = spec.hidden_size, .num_experts = feed_forward.num_experts};
+    router = std::make_unique<Router>(feed_forward.router, sizes, init);
+    experts = make_expert_bank(
+        feed_forward.experts, feed_forward.expert_decorators,
+        {.hidden_size = spec.hidden_size, .num_experts = feed_forward.num_experts, .layer = index}, init);
+  }
+
+  void collect(ParameterList& list) const {
+    add_norm(list, prefix + "input_layernorm.weight", input_norm);
+    attention.collect(list, prefix + "self_attn.");
+    add_norm(list, prefix + "post_attention_layernorm.weight", post_attention_norm);
+    if (!router) return collect_ffn(dense, list, prefix + "mlp");
+    router->collect(list, prefix + "mlp.gate");
+    experts->collect(list, prefix + "mlp");
+  }
+
+  std::string prefix;
+  AttentionWeights attention;
+  Tensor input_norm, post_attention_norm;
+  FfnTensors dense;  // or router and experts
+  std::unique_ptr<Router> router;
+  std::unique_ptr<ExpertBank> experts;
+  RandomStream random;
+};
+
+Decoder::Decoder(DecoderSpec spec, uint64_t seed) : spec_(std::move(spec)) {
+  validate(spec_);
+  embedding_ =
+      projection(seed, "model.embed_tokens", spec_.vocab_size, spec_.hidden_size, spec_.initializer_range);
+  for (int64_t i = 0; i < spec_.num_layers(); ++i) {
+    layers_.push_back(std::make_unique<Layer>(spec_, spec_.layers[static_cast<size_t>(i)], i, seed));
+  }
+  norm_ = ones_parameter(spec_.hidden_size);
+  if (!spec_.tie_word_embeddings)
+    head_ = projection(seed, "lm_head", spec_.vocab_size, spec_.hidden_size, spec_.initializer_range);
+}
+
+Decoder::~Decoder() = default;
+Decoder::Decoder(Decoder&&) noexcept = default;
+Decoder& Decoder::operator=(Decoder&&) noexcept = default;
+
+namespace {
+
+Tensor attend(const DecoderSpec& spec, const AttentionWeights& w, const RotaryTable& table, const Tensor& x,
+              const Batch& batch, const Tensor& positions, KeyValueCache* cache) {
+  const int64_t rows = batch.rows(), length = batch.length();
+  Tensor query = linear_layer(x, w.query), key = linear_layer(x, w.key);
+  const Tensor value = linear_layer(x, w.value).view({rows, length, spec.num_kv_heads, spec.head_dim});
+  if (spec.query_key_norm == QueryKeyNorm::kProjection) {
+    query = rms_norm(query, w.query_norm, spec.rms_norm_eps);
+    key = rms_norm(key, w.key_norm, spec.rms_norm_eps);
+  }
+  query = query.view({rows, length, spec.num_heads, spec.head_dim});
+  key = key.view({rows, length, spec.num_kv_heads, spec.head_dim});
+  if (spec.query_key_norm == QueryKeyNorm::kHead) {
+    query = rms_norm(query, w.query_norm, spec.rms_norm_eps);
+    key = rms_norm(key, w.key_norm, spec.rms_norm_eps);
+  }
+  query = rotary(query, table, positions);
+  key = rotary(key, table, positions);
+  const AttentionMask mask{.first_key = batch.first_key, .window = spec.sliding_window};
+  const Tensor mixed =
+      cache ? attention_with_cache(query, key, value, *cache, mask) : attention(query, key, value, mask);
+  return linear_layer(mixed.reshape({rows, length, spec.num_heads * spec.head_dim}), w.output);
+}
+
+}  // namespace
+
+DecoderOutput Decoder::forward(const Batch& batch, const ForwardOptions& options) {
+  require(batch.tokens.dim() == 2 && batch.tokens.scalar_type() == at::kLong,
+          "the decoder reads int64 tokens [B, S]");
+  const int64_t rows = batch.rows(), length = batch.length(), hidden = spec_.hidden_size;
+  const int64_t cached = options.cache ? (*options.cache)[0].length : 0;
+  const Tensor positions = positions_of(batch, cached);
+  const Tensor flat_tokens = batch.tokens.reshape({-1});
+  DecoderOutput output;
+  const RotaryTable& table = rotary_table(cached + length);
+  Tensor x = embed_tokens(batch.tokens, embedding_);
+  for (size_t i = 0; i < layers_.size(); ++i) {
+    Layer& layer = *layers_[i];
+    KeyValueCache* cache = options.cache ? &(*options.cache)[i] : nullptr;
+    x = x + attend(spec_, layer.attention, table, rms_norm(x, layer.input_norm, spec_.rms_norm_eps), batch,
+                   positions, cache);
+    const Tensor normed =
+        rms_norm(x, layer.post_attention_norm, spec_.rms_norm_eps).view({rows * length, hidden});
+    if (!layer.router) {
+      x = x + dense_ffn(normed, layer.dense, Activation::swiglu).view_as(x);
+      continue;
+    }
+    RandomStream evaluation(0, layer.prefix + "evaluation");
+    const RoutingContext context{
+        .layer = static_cast<int64_t>(i),
+        .training = options.training,
+        .step = options.step,
+        .num_sequences = rows,
+        .token_ids = flat_tokens,
+        .random = options.training ? &layer.random : &evaluation,
+        .previous = output.routing.empty() ? nullptr : &output.routing.back().scores};
+    RoutingRecord record = layer.router->route(normed, context);
+    x = x + layer.experts->forward(normed, record.assignment).view_as(x);
+    if (record.loss.defined())
+      output.balance_loss = output.balance_loss.defined() ? output.balance_loss + record.loss : record.loss;
+    output.routing.push_back(std::move(record));
+  }
+  output.hidden = rms_norm(x, norm_, spec_.rms_norm_eps);
+  return output;
+}
+
+const RotaryTable& Decoder::rotary_table(int64_t positions) {
+  const int64_t have = rotary_.cosine.defined() ? rotary_.cosine.size(0) : 0;
+  if (positions > have || rotary_.cosine.device() != embedding_.device())
+    rotary_ = make_rotary_table(std::max<int64_t>({positions, 2 * have, 256}), spec_.head_dim,
+                                spec_.rope_theta, embedding_.device());
+  return rotary_;
+}
+
+const Tensor& Decoder::head() const { return spec_.tie_word_embeddings ? embedding_ : head_; }
+
+Tensor Decoder::logits(const Tensor& hidden) const { return linear_layer(hidden, head()).to(at::kFloat); }
+
+ParameterList Decoder::parameters() const {
+  ParameterList list;
+  list.push_back({.name = "model.embed_tokens.weight", .tensor = embedding_});
+  for (const auto& layer : layers_) layer->collect(list);
+  add_norm(list, "model.norm.weight", norm_);
+  if (head_.defined()) list.push_back({.name = "lm_head.weight", .tensor = head_});
+  return list;
+}
+
+int64_t Decoder::num_parameters() const {
+  int64_t count = 0;
+  for (const NamedTensor& p : parameters()) count += p.trainable ? p.tensor.numel() : 0;
+  return count;
+}
+
+void Decoder::to(const at::Device& device) {
+  const at::NoGradGuard no_grad;
+  // The tensors are shared with the layers: their storage moves, they stay.
+  for (NamedTensor& p : parameters()) p.tensor.set_data(p.tensor.to(device));
+}
+
+void Decoder::end_step() {
+  for (const auto& layer : layers_) {
+    if (layer->router) layer->router->end_step();
+  }
+}
+
+std::vector<uint64_t> Decoder::random_state() const {
+  std::vector<uint64_t> state;
+  for (const auto& layer : layers_) state.push_back(layer->random.position());
+  return state;
+}
+
+void Decoder::set_random_state(const std::vector<uint64_t>& state) {
+  require(state.size() == layers_.size(), "the saved random state is of {} layers, the model has {}",
+          state.size(), layers_.size());
+  for (size_t i = 0; i < layers_.size(); ++i) layers_[i]->random.seek(state[i]);
+}
+
+}  // namespace gatewright

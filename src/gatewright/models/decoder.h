@@ -1,0 +1,69 @@
+// The decoder-only language model: embedding, layers of attention and feed-forward (dense or a mixture of
+// experts, each with its own router), final norm, head.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "gatewright/experts/expert_bank.h"
+#include "gatewright/layers/attention.h"
+#include "gatewright/layers/rotary.h"
+#include "gatewright/models/batch.h"
+#include "gatewright/models/configuration.h"
+
+namespace gatewright {
+
+struct ForwardOptions {
+  bool training = false;
+  int64_t step = 0;                             // optimiser step, for schedules of balance terms
+  std::vector<KeyValueCache>* cache = nullptr;  // one a layer: the tokens continue what is in it
+};
+
+struct DecoderOutput {
+  Tensor hidden;                       // [B, S, H] after the final norm
+  std::vector<RoutingRecord> routing;  // one a routed layer, in order
+  Tensor balance_loss = {};            // float32 scalar, sum over layers; undefined when there is none
+};
+
+class Decoder {
+ public:
+  /// Initial weights from streams of `seed` named after the parameters.
+  Decoder(DecoderSpec spec, uint64_t seed);
+  ~Decoder();
+  Decoder(Decoder&&) noexcept;
+  Decoder& operator=(Decoder&&) noexcept;
+
+  DecoderOutput forward(const Batch& batch, const ForwardOptions& options = {});
+  /// Head weight [V, H] (the embedding when tied).
+  const Tensor& head() const;
+  /// hidden [..., H] -> float32 logits [..., V]
+  Tensor logits(const Tensor& hidden) const;
+
+  /// Hugging Face names; stacked expert tensors carry "{}" (named_tensor.h).
+  ParameterList parameters() const;
+  /// Number of values in all trainable parameters.
+  int64_t num_parameters() const;
+  void to(const at::Device& device);
+
+  /// After each optimiser step: balance rules without a loss act.
+  void end_step();
+  /// Positions of the layers' random streams, for resuming; draws in training only.
+  std::vector<uint64_t> random_state() const;
+  void set_random_state(const std::vector<uint64_t>& state);
+
+  const DecoderSpec& spec() const { return spec_; }
+
+ private:
+  struct Layer;
+
+  /// The rotary table, made longer when `positions` does not fit.
+  const RotaryTable& rotary_table(int64_t positions);
+
+  DecoderSpec spec_;
+  Tensor embedding_, norm_, head_;
+  std::vector<std::unique_ptr<Layer>> layers_;
+  RotaryTable rotary_;
+};
+
+}  // namespace gatewright

@@ -1,0 +1,25 @@
+#include "gatewright/routing/named_tensor.h"
+
+#include "gatewright/base/parallel.h"
+
+namespace gatewright {
+
+Tensor normal_parameter(at::IntArrayRef shape, double standard_deviation, RandomStream& random) {
+  constexpr uint64_t kWordsPerNormal = 4;
+  Tensor result = at::empty(shape, at::kFloat);
+  float* values = result.data_ptr<float>();
+  const uint64_t start = random.position();
+  parallel_for(0, result.numel(), 4096, [&](int64_t begin, int64_t end) {
+    RandomStream mine = random;
+    mine.seek(start + kWordsPerNormal * static_cast<uint64_t>(begin));
+    for (int64_t i = begin; i < end; ++i) values[i] = mine.normal() * static_cast<float>(standard_deviation);
+  });
+  random.seek(start + kWordsPerNormal * static_cast<uint64_t>(result.numel()));
+  return result.set_requires_grad(true);
+}
+
+Tensor constant_parameter(at::IntArrayRef shape, double value) {
+  return at::full(shape, value, at::kFloat).set_requires_grad(true);
+}
+
+}  // namespace gatewright
