@@ -1,0 +1,217 @@
+#include "gatewright/train/recipe_table.h"
+
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <sstream>
+#include <toml++/toml.h>
+
+#include "gatewright/base/file.h"
+#include "gatewright/base/nearest.h"
+
+namespace gatewright {
+namespace {
+
+constexpr uint64_t kLargestRecipe = 4 << 20;
+constexpr size_t kMostShown = 10;
+
+struct Reader {
+  const std::string& name;
+  std::string fixed_location;  // for --set, where lines mean nothing
+  RecipeProblems& problems;
+
+  std::string location(const toml::node& node) const {
+    return fixed_location.empty() ? fmt::format("{}:{}", name, node.source().begin.line) : fixed_location;
+  }
+
+  template <typename T>
+  std::vector<T> list(const toml::array& array) const {
+    std::vector<T> result;
+    for (const toml::node& x : array) result.push_back(*x.value<T>());
+    return result;
+  }
+
+  bool read_list(const toml::array& array, Value& value) const {
+    const auto all = [&](auto is) { return std::all_of(array.begin(), array.end(), is); };
+    if (all([](const toml::node& x) { return x.is_integer(); }))
+      value = list<int64_t>(array);
+    else if (all([](const toml::node& x) { return x.is_number(); }))
+      value = list<double>(array);
+    else if (all([](const toml::node& x) { return x.is_string(); }))
+      value = list<std::string>(array);
+    else
+      return false;
+    return true;
+  }
+
+  bool read_value(const toml::node& node, Value& value) const {
+    if (const auto* x = node.as_boolean()) value = x->get();
+    if (const auto* x = node.as_integer()) value = x->get();
+    if (const auto* x = node.as_floating_point()) value = x->get();
+    if (const auto* x = node.as_string()) value = x->get();
+    if (const auto* x = node.as_array()) return read_list(*x, value);
+    return node.is_boolean() || node.is_number() || node.is_string();
+  }
+
+  RecipeTable table(const toml::table& toml, const std::string& path) const {
+    RecipeTable result;
+    result.location = location(toml);
+    for (const auto& [key_view, node] : toml) {
+      const std::string key(key_view.str());
+      const std::string full = path.empty() ? key : path + "." + key;
+      if (const auto* inner = node.as_table()) {
+        result.tables[key] = table(*inner, full);
+      } else if (const auto* array = node.as_array(); array && array->is_array_of_tables()) {
+        for (const toml::node& x : *array)
+          result.lists[key].push_back(table(*x.as_table(), full));
+      } else if (Value value; read_value(node, value)) {
+        result.values[key] = {value, location(node)};
+      } else {
+        problems.add(location(node), "{} has a value of a type that recipes don't use", full);
+      }
+    }
+    return result;
+  }
+};
+
+/// The TOML library's parser recurses, so depth is bounded before it starts.
+void check_depth(std::string_view text, const std::string& name) {
+  constexpr int64_t kDeepest = 100;
+  int64_t depth = 0;
+  for (char c : text) {
+    if (c == '[' || c == '{') ++depth;
+    if ((c == ']' || c == '}') && depth > 0) --depth;
+    if (depth > kDeepest) fail_usage("{} is not a recipe: its brackets are nested without end", name.substr(0, 200));
+  }
+}
+
+toml::table parse_toml(std::string_view text, const std::string& name) {
+  check_depth(text, name);
+  try {
+    return toml::parse(text, name);
+  } catch (const toml::parse_error& e) {
+    fail_usage("{}:{}: this is not TOML: {}", name, e.source().begin.line, std::string(e.description()).substr(0, 200));
+  }
+}
+
+}  // namespace
+
+const RecipeTable* RecipeTable::table(const std::string& name) const {
+  const auto it = tables.find(name);
+  return it == tables.end() ? nullptr : &it->second;
+}
+
+const RecipeEntry* RecipeTable::value(const std::string& name) const {
+  const auto it = values.find(name);
+  return it == values.end() ? nullptr : &it->second;
+}
+
+void RecipeProblems::add_text(const std::string& location, const std::string& problem) {
+  const std::string line = location.empty() ? problem : location + ": " + problem;
+  if (std::ranges::find(problems_, line) == problems_.end()) problems_.push_back(line);
+}
+
+void RecipeProblems::throw_if_any(std::string_view what) const {
+  if (problems_.empty()) return;
+  if (problems_.size() == 1) throw UsageError(problems_.front());
+  const size_t shown = std::min(problems_.size(), kMostShown);
+  std::string text = fmt::format("{} has {} problems:\n  {}", what, problems_.size(),
+                                 fmt::join(problems_.begin(), problems_.begin() + static_cast<std::ptrdiff_t>(shown), "\n  "));
+  if (shown < problems_.size()) text += fmt::format("\n  and {} more", problems_.size() - shown);
+  throw UsageError(text);
+}
+
+RecipeTable parse_recipe(std::string_view text, const std::string& name, RecipeProblems& problems) {
+  return Reader{.name = name, .fixed_location = "", .problems = problems}.table(parse_toml(text, name), "");
+}
+
+RecipeTable read_recipe_file(const std::filesystem::path& path, RecipeProblems& problems) {
+  if (path != "-" && !std::filesystem::exists(path))
+    fail_usage("there is no recipe {} (`gatewright recipe` lists what can be started from)", path.string());
+  if (std::filesystem::is_directory(path)) fail_usage("{} is a folder, a recipe file was expected", path.string());
+  const std::string name = path == "-" ? "standard input" : path.string();
+  return parse_recipe(read_file(path, kLargestRecipe), name, problems);
+}
+
+RecipeTable parse_setting(const std::string& setting, RecipeProblems& problems) {
+  const size_t equals = setting.find('=');
+  if (equals == std::string::npos || equals == 0)
+    fail_usage("--set {}: KEY=VALUE was expected, for example --set train.steps=200", setting);
+  const std::string key = setting.substr(0, equals), text = setting.substr(equals + 1), location = "--set " + setting;
+  Value value = text;
+  check_depth(text, location);
+  try {
+    const toml::table parsed = toml::parse("value = " + text);
+    const Reader reader{.name = location, .fixed_location = location, .problems = problems};
+    if (parsed.size() == 1) reader.read_value(*parsed.get("value"), value);
+  } catch (const toml::parse_error& e) {
+    const bool numeric = !text.empty() && text.find_first_not_of("0123456789+-._eE") == std::string::npos;
+    if (numeric) problems.add(location, "{}: the number can't be read: {}", key, std::string(e.description()).substr(0, 120));
+  }
+  RecipeTable root{.location = location};
+  RecipeTable* table = &root;
+  size_t begin = 0;
+  for (size_t dot = key.find('.'); dot != std::string::npos; dot = key.find('.', begin)) {
+    table = &table->tables[key.substr(begin, dot - begin)];
+    table->location = location;
+    begin = dot + 1;
+  }
+  table->values[key.substr(begin)] = {value, location};
+  return root;
+}
+
+std::map<std::string, Value> check_table(const RecipeTable& table, const std::string& path,
+                                         const std::vector<Parameter>& parameters, RecipeProblems& problems) {
+  std::map<std::string, Value> result;
+  std::vector<std::string> names;
+  for (const Parameter& p : parameters) {
+    names.push_back(p.name);
+    result[p.name] = p.default_value;
+    if (p.required && !table.value(p.name))
+      problems.add(table.location, "[{}] needs the key '{}': {}", path, p.name, p.help);
+  }
+  for (const auto& [key, entry] : table.values) {
+    const auto p = std::ranges::find(parameters, key, &Parameter::name);
+    const std::string full = path.empty() ? key : path + "." + key;
+    if (p == parameters.end()) {
+      problems.add(entry.location, "{} is not a key of {}{}", full, path.empty() ? "a recipe" : "[" + path + "]",
+                   did_you_mean(key, names));
+      continue;
+    }
+    Value value = entry.value;
+    if (const std::string problem = check_value(*p, value); !problem.empty())
+      problems.add(entry.location, "{} {}", full, problem);
+    else
+      result[key] = value;
+  }
+  return result;
+}
+
+void check_tables(const RecipeTable& table, const std::string& path, std::span<const std::string> allowed,
+                  RecipeProblems& problems) {
+  const auto check = [&](const std::string& name, const std::string& location) {
+    if (std::ranges::find(allowed, name) != allowed.end()) return;
+    const std::string full = path.empty() ? name : path + "." + name;
+    problems.add(location, "[{}] is not a table of {}{}", full, path.empty() ? "a recipe" : "[" + path + "]",
+                 did_you_mean(name, allowed));
+  };
+  for (const auto& [name, inner] : table.tables) check(name, inner.location);
+  for (const auto& [name, list] : table.lists) check(name, list.front().location);
+}
+
+OrderedJson to_json(const Value& value) {
+  return std::visit([](const auto& x) { return OrderedJson(x); }, value);
+}
+
+OrderedJson to_json(const RecipeTable& table) {
+  OrderedJson json = OrderedJson::object();
+  for (const auto& [key, entry] : table.values) json[key] = to_json(entry.value);
+  for (const auto& [key, inner] : table.tables) json[key] = to_json(inner);
+  for (const auto& [key, list] : table.lists) {
+    json[key] = OrderedJson::array();
+    for (const RecipeTable& x : list) json[key].push_back(to_json(x));
+  }
+  return json;
+}
+
+}  // namespace gatewright
