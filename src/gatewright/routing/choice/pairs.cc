@@ -5,7 +5,7 @@
 namespace gatewright::choice {
 namespace {
 
-/// Counting sort of edges: begin[k] becomes where key k starts; place(i, position) stores edge i.
+/// Where each key starts when edges are sorted by key, and where the last one ends.
 std::vector<int64_t> begins(std::span<const int64_t> counts) {
   std::vector<int64_t> begin(counts.size() + 1, 0);
   for (size_t k = 0; k < counts.size(); ++k) begin[k + 1] = begin[k] + counts[k];
@@ -16,7 +16,11 @@ std::vector<int64_t> begins(std::span<const int64_t> counts) {
 
 Pairs by_expert(const Rows& rows, int64_t num_experts) {
   std::vector<int64_t> counts(static_cast<size_t>(num_experts), 0);
-  for (int32_t e : rows.expert) ++counts[static_cast<size_t>(e)];
+  for (int32_t e : rows.expert) {
+    require(e >= 0 && e < num_experts, "[pairs] expert {} was chosen, the experts are 0 to {}", e,
+            num_experts - 1);
+    ++counts[static_cast<size_t>(e)];
+  }
   Pairs pairs{.num_tokens = rows.num_tokens(),
               .expert_begin = begins(counts),
               .token = std::vector<int64_t>(rows.expert.size())};
@@ -29,7 +33,11 @@ Pairs by_expert(const Rows& rows, int64_t num_experts) {
 
 Rows by_token(const Pairs& pairs) {
   std::vector<int64_t> counts(static_cast<size_t>(pairs.num_tokens), 0);
-  for (int64_t t : pairs.token) ++counts[static_cast<size_t>(t)];
+  for (int64_t t : pairs.token) {
+    require(t >= 0 && t < pairs.num_tokens, "[pairs] token {} was chosen, the tokens are 0 to {}", t,
+            pairs.num_tokens - 1);
+    ++counts[static_cast<size_t>(t)];
+  }
   Rows rows{.row_begin = begins(counts), .expert = std::vector<int32_t>(pairs.token.size())};
   std::vector<int64_t> next(rows.row_begin.begin(), rows.row_begin.end() - 1);
   for (int64_t e = 0; e < pairs.num_experts(); ++e) {

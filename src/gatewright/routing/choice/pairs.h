@@ -31,7 +31,8 @@ struct Rows {
   }
 };
 
-/// The same pairs the other way round. Stable: experts ascend within a token, tokens within an expert.
+/// The same pairs the other way round. Stable: experts ascend within a token, tokens within an expert. Fails
+/// when an expert or a token does not exist.
 Pairs by_expert(const Rows& rows, int64_t num_experts);
 Rows by_token(const Pairs& pairs);
 

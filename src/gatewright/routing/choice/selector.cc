@@ -31,15 +31,55 @@ std::vector<int32_t> best_experts(std::span<const float> scores, int64_t limit) 
   return order;
 }
 
-void check_scores(const ScoreRows& scores, int64_t layer) {
-  for (size_t i = 0; i < scores.values.size(); ++i) {
-    if (std::isnan(scores.values[i])) {
-      fail(
-          "layer {}: the router's score of token {} for expert {} is not a number; the layer's input or the "
-          "router's weights are damaged",
-          layer, i / static_cast<size_t>(scores.num_experts), i % static_cast<size_t>(scores.num_experts));
-    }
+void append_best(std::span<const float> scores, int64_t k, std::vector<int32_t>& chosen) {
+  constexpr int64_t kMostKept = 64;
+  if (k <= 0) return;
+  if (k > kMostKept) {
+    std::vector<int32_t> best = best_experts(scores, k);
+    std::ranges::sort(best);
+    chosen.insert(chosen.end(), best.begin(), best.end());
+    return;
   }
+  // The k highest scores by falling value; most scores are below the last and cost one comparison.
+  float kept[kMostKept];
+  std::fill_n(kept, k, kMasked);
+  for (const float score : scores) {
+    if (!(score > kept[k - 1])) continue;
+    int64_t place = k - 1;
+    for (; place > 0 && kept[place - 1] < score; --place) kept[place] = kept[place - 1];
+    kept[place] = score;
+  }
+  const float least = kept[k - 1];
+  int64_t ties = std::count(kept, kept + k, least);  // how many of the scores equal to the last are chosen
+  for (size_t e = 0; e < scores.size(); ++e) {
+    if (scores[e] < least || scores[e] == kMasked || (scores[e] == least && ties-- <= 0)) continue;
+    chosen.push_back(static_cast<int32_t>(e));
+  }
+}
+
+int64_t ceil_share(double factor, int64_t total, int64_t parts) {
+  const double share = factor * static_cast<double>(total) / static_cast<double>(parts);
+  return static_cast<int64_t>(std::ceil(share * (1 - 1e-12)));
+}
+
+void check_scores(const ScoreRows& scores, int64_t layer) {
+  require(scores.num_experts >= 1, "layer {}: a router needs at least one expert, got {}", layer,
+          scores.num_experts);
+  require(scores.num_tokens >= 0 &&
+              scores.values.size() == static_cast<size_t>(scores.num_tokens * scores.num_experts),
+          "layer {}: {} scores were given for {} tokens and {} experts", layer, scores.values.size(),
+          scores.num_tokens, scores.num_experts);
+  const auto allowed = [](float x) { return x < std::numeric_limits<float>::infinity(); };  // NaN is not
+  int damaged = 0;
+  for (const float x : scores.values) damaged |= static_cast<int>(!allowed(x));
+  if (damaged == 0) return;
+  const auto at = std::ranges::find_if_not(scores.values, allowed) - scores.values.begin();
+  fail(
+      "layer {}: the router's score of token {} for expert {} is {}; the layer's input or the router's "
+      "weights "
+      "are damaged",
+      layer, at / scores.num_experts, at % scores.num_experts,
+      std::isnan(scores.values[static_cast<size_t>(at)]) ? "not a number" : "infinite");
 }
 
 Selection RowSelector::choose(const ScoreRows& scores, const ChoiceContext& context) const {

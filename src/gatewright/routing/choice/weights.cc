@@ -6,11 +6,13 @@
 
 #include "gatewright/base/error.h"
 #include "gatewright/base/nearest.h"
+#include "gatewright/base/parallel.h"
 
 namespace gatewright::choice {
 namespace {
 
 constexpr float kMasked = -std::numeric_limits<float>::infinity();
+constexpr int64_t kRowsPerThread = 64;
 
 int index_of(std::string_view name, const std::vector<std::string>& names, std::string_view what) {
   const auto it = std::ranges::find(names, name);
@@ -32,25 +34,53 @@ void softmax(std::span<const float> logits, std::span<float> out) {
   for (float& p : out) p = static_cast<float>(p / sum);
 }
 
-/// One token's share of each chosen expert before the factor. `reference` is what sums run over.
-float share(Weighting weighting, std::span<const float> logits, std::span<const float> probabilities,
-            std::span<const int32_t> reference, int32_t expert) {
-  const auto e = static_cast<size_t>(expert);
-  double sum = 0;
-  switch (weighting) {
-    case Weighting::kAsIs:
-      return probabilities[e];
-    case Weighting::kEqual:
-      return 1.0f / static_cast<float>(reference.size());
-    case Weighting::kRenormalised:
-      for (int32_t other : reference) sum += probabilities[static_cast<size_t>(other)];
-      return static_cast<float>(probabilities[e] / std::max(sum, 1e-20));
-    case Weighting::kSoftmaxChosen:
-      for (int32_t other : reference)
-        sum += std::exp(static_cast<double>(logits[static_cast<size_t>(other)]) - logits[e]);
-      return static_cast<float>(1.0 / sum);
+/// A sum that can be divided by; only a sum of vanishing probabilities is changed.
+double divisor(double sum) { return std::abs(sum) < 1e-20 ? 1e-20 : sum; }
+
+/// What a token's weights are computed from: value_e / sum, the sum being over `reference`.
+struct RowShares {
+  double largest = 0;  // of the logits in the reference, subtracted before exponentiation
+  double sum = 1;
+
+  RowShares(Weighting weighting, std::span<const float> scores, std::span<const int32_t> reference) {
+    if (weighting == Weighting::kEqual) sum = static_cast<double>(reference.size());
+    if (weighting == Weighting::kRenormalised) {
+      sum = 0;
+      for (int32_t e : reference) sum += scores[static_cast<size_t>(e)];
+      sum = divisor(sum);
+    }
+    if (weighting == Weighting::kSoftmaxChosen && !reference.empty()) {
+      largest = kMasked;
+      for (int32_t e : reference) largest = std::max<double>(largest, scores[static_cast<size_t>(e)]);
+      sum = 0;
+      for (int32_t e : reference) sum += std::exp(scores[static_cast<size_t>(e)] - largest);
+    }
   }
-  return 0;
+
+  double of(Weighting weighting, float score) const {
+    if (weighting == Weighting::kEqual) return 1 / sum;
+    return (weighting == Weighting::kSoftmaxChosen ? std::exp(score - largest) : score) / sum;
+  }
+};
+
+/// Adds to `out` the derivative of sum_e gradient_e weight_e (without the factor) to one token's scores.
+void add_row_gradient(Weighting weighting, std::span<const float> scores, std::span<const int32_t> reference,
+                      std::span<const int32_t> chosen, std::span<const float> gradient,
+                      std::span<float> out) {
+  if (weighting == Weighting::kEqual) return;
+  const RowShares shares(weighting, scores, reference);
+  double common = 0;  // sum_e gradient_e weight_e
+  for (size_t i = 0; i < chosen.size(); ++i)
+    common += gradient[i] * shares.of(weighting, scores[static_cast<size_t>(chosen[i])]);
+  const bool exponential = weighting == Weighting::kSoftmaxChosen;
+  // weight_e = v_e / S: d weight_e / d score_j = v_j' ([e = j] - weight_e) / S, with v' = v for exponentials.
+  const auto slope = [&](int32_t e) {
+    return exponential ? shares.of(weighting, scores[static_cast<size_t>(e)]) : 1 / shares.sum;
+  };
+  for (size_t i = 0; i < chosen.size(); ++i)
+    out[static_cast<size_t>(chosen[i])] += static_cast<float>(gradient[i] * slope(chosen[i]));
+  if (weighting == Weighting::kAsIs) return;
+  for (int32_t e : reference) out[static_cast<size_t>(e)] -= static_cast<float>(common * slope(e));
 }
 
 }  // namespace
@@ -80,23 +110,46 @@ void activate_row(Activation activation, std::span<const float> logits, std::spa
       for (size_t e = 0; e < logits.size(); ++e) probabilities[e] = 1.0f / (1.0f + std::exp(-logits[e]));
       return;
     case Activation::kIdentity:
-      std::ranges::copy(logits, probabilities.begin());
+      std::ranges::transform(logits, probabilities.begin(), [](float x) { return x == kMasked ? 0 : x; });
       return;
   }
 }
 
-std::vector<float> weights(const WeightRule& rule, const ScoreRows& logits, const ScoreRows& probabilities,
-                           const Selection& selection) {
-  const Rows& reference = selection.before_capacity ? *selection.before_capacity : selection.rows;
-  std::vector<float> result;
-  result.reserve(selection.rows.expert.size());
-  for (int64_t t = 0; t < selection.rows.num_tokens(); ++t) {
-    for (int32_t e : selection.rows.row(t)) {
-      const float w = share(rule.weighting, logits.row(t), probabilities.row(t), reference.row(t), e);
-      result.push_back(w * static_cast<float>(rule.scale));
+bool reads_logits(Weighting weighting) { return weighting == Weighting::kSoftmaxChosen; }
+
+std::vector<float> weights(const WeightRule& rule, const ScoreRows& scores, const Selection& selection) {
+  const Rows& rows = selection.rows;
+  const Rows& reference = selection.before_capacity ? *selection.before_capacity : rows;
+  std::vector<float> result(rows.expert.size());
+  parallel_for(0, rows.num_tokens(), kRowsPerThread, [&](int64_t begin, int64_t end) {
+    for (int64_t t = begin; t < end; ++t) {
+      const std::span<const float> row = scores.row(t);
+      const RowShares shares(rule.weighting, row, reference.row(t));
+      auto i = static_cast<size_t>(rows.row_begin[static_cast<size_t>(t)]);
+      for (int32_t e : rows.row(t))
+        result[i++] = static_cast<float>(rule.scale * shares.of(rule.weighting, row[static_cast<size_t>(e)]));
     }
-  }
+  });
   return result;
+}
+
+void add_weights_gradient(const WeightRule& rule, const ScoreRows& scores, const Selection& selection,
+                          std::span<const float> gradient, std::span<float> scores_gradient) {
+  const Rows& rows = selection.rows;
+  const Rows& reference = selection.before_capacity ? *selection.before_capacity : rows;
+  const auto width = static_cast<size_t>(scores.num_experts);
+  parallel_for(0, rows.num_tokens(), kRowsPerThread, [&](int64_t begin, int64_t end) {
+    std::vector<float> scaled;
+    for (int64_t t = begin; t < end; ++t) {
+      const auto chosen = rows.row(t);
+      const auto mine =
+          gradient.subspan(static_cast<size_t>(rows.row_begin[static_cast<size_t>(t)]), chosen.size());
+      scaled.assign(mine.begin(), mine.end());
+      for (float& g : scaled) g *= static_cast<float>(rule.scale);
+      add_row_gradient(rule.weighting, scores.row(t), reference.row(t), chosen, scaled,
+                       scores_gradient.subspan(static_cast<size_t>(t) * width, width));
+    }
+  });
 }
 
 }  // namespace gatewright::choice

@@ -14,7 +14,7 @@ namespace gatewright::choice {
 enum class Activation {
   kSoftmax,   // over all experts; -inf has probability 0; a row of -inf gives zeros
   kSigmoid,   // each expert by itself
-  kIdentity,  // the logits themselves
+  kIdentity,  // the logits themselves; -inf gives 0
 };
 
 void activate_row(Activation activation, std::span<const float> logits, std::span<float> probabilities);
@@ -39,9 +39,17 @@ Weighting parse_weighting(std::string_view name);
 const std::vector<std::string>& activation_names();
 const std::vector<std::string>& weighting_names();
 
-/// The weights of the pairs of `selection.rows`, in their order. Sums run over what was chosen before a
-/// capacity limit, so that dropping a pair does not raise the weight of the others.
-std::vector<float> weights(const WeightRule& rule, const ScoreRows& logits, const ScoreRows& probabilities,
-                           const Selection& selection);
+/// Whether the rule computes with logits, and not with probabilities.
+bool reads_logits(Weighting weighting);
+
+/// The weights of the pairs of `selection.rows`, in their order; `scores` are the logits or the
+/// probabilities, as the rule reads. Sums run over what was chosen before a capacity limit, so that dropping
+/// a pair does not raise the weight of the others.
+std::vector<float> weights(const WeightRule& rule, const ScoreRows& scores, const Selection& selection);
+
+/// Adds to scores_gradient [T, E] what sum_i gradient_i weight_i gives, gradient being in the order of the
+/// weights.
+void add_weights_gradient(const WeightRule& rule, const ScoreRows& scores, const Selection& selection,
+                          std::span<const float> gradient, std::span<float> scores_gradient);
 
 }  // namespace gatewright::choice

@@ -1,7 +1,9 @@
 #include "gatewright/routing/selectors/tensor_choice.h"
 
-#include <cmath>
 #include <limits>
+
+#include "gatewright/routing/choice/selectors/batch_selectors.h"
+#include "gatewright/routing/choice/selectors/row_selectors.h"
 
 namespace gatewright {
 namespace {
@@ -26,9 +28,10 @@ Tensor top_k(const Tensor& scores, int64_t k) {
 Tensor top_p(const Tensor& scores, double p, int64_t min_experts, int64_t max_experts) {
   const Order by_score = order(scores, -1);
   const Tensor values = by_score.sorted.masked_fill(at::isneginf(by_score.sorted), 0).to(at::kDouble);
-  const Tensor before = values.cumsum(-1) - values;
-  // An expert is taken while the ones before it do not yet exceed p.
-  Tensor taken = (before <= p).gather(-1, by_score.rank).logical_or(by_score.rank < min_experts);
+  // An expert is taken while the ones before it have not yet exceeded p.
+  const Tensor exceeds = (values.cumsum(-1) > p).to(at::kInt);
+  const Tensor exceeded_before = exceeds.cumsum(-1) - exceeds;
+  Tensor taken = (exceeded_before == 0).gather(-1, by_score.rank).logical_or(by_score.rank < min_experts);
   if (max_experts > 0) taken = taken.logical_and(by_score.rank < max_experts);
   return taken.logical_and(eligible(scores));
 }
@@ -41,12 +44,13 @@ Tensor threshold(const Tensor& scores, double least, int64_t min_experts) {
 }
 
 Tensor min_p(const Tensor& scores, double ratio) {
-  return (scores >= scores.amax(-1, /*keepdim=*/true) * static_cast<float>(ratio))
-      .logical_and(eligible(scores));
+  const Tensor best = scores.amax(-1, /*keepdim=*/true);
+  return (scores >= at::minimum(best, best * static_cast<float>(ratio))).logical_and(eligible(scores));
 }
 
 Tensor group_limited(const Tensor& scores, int64_t k, int64_t num_groups, int64_t groups_used,
                      bool best_only) {
+  choice::check_groups(scores.size(1), num_groups);
   const int64_t num_tokens = scores.size(0), size = scores.size(1) / num_groups;
   const Tensor groups = scores.view({num_tokens, num_groups, size});
   const Tensor best = std::get<0>(groups.topk(best_only ? 1 : std::min<int64_t>(2, size), -1));
@@ -59,9 +63,9 @@ Tensor group_limited(const Tensor& scores, int64_t k, int64_t num_groups, int64_
 }
 
 Tensor expert_choice(const Tensor& scores, double experts_per_token) {
-  const double wanted = std::ceil(static_cast<double>(scores.size(0)) * experts_per_token /
-                                  static_cast<double>(scores.size(1)));
-  return (order(scores, 0).rank < static_cast<int64_t>(wanted)).logical_and(eligible(scores));
+  const int64_t count =
+      choice::ExpertChoice::tokens_per_expert(experts_per_token, scores.size(0), scores.size(1));
+  return (order(scores, 0).rank < count).logical_and(eligible(scores));
 }
 
 }  // namespace

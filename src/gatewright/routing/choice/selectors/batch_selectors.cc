@@ -1,11 +1,9 @@
 #include "gatewright/routing/choice/selectors/batch_selectors.h"
 
 #include <algorithm>
-#include <cmath>
 #include <limits>
 
 #include "gatewright/base/error.h"
-#include "gatewright/base/hash.h"
 #include "gatewright/base/parallel.h"
 #include "gatewright/routing/choice/selectors/row_selectors.h"
 
@@ -39,15 +37,13 @@ ExpertChoice::ExpertChoice(double experts_per_token) : experts_per_token_(expert
           experts_per_token);
 }
 
-int64_t ExpertChoice::tokens_per_expert(int64_t num_tokens, int64_t num_experts) const {
-  const double wanted =
-      std::ceil(static_cast<double>(num_tokens) * experts_per_token_ / static_cast<double>(num_experts));
-  return std::min(num_tokens, static_cast<int64_t>(wanted));
+int64_t ExpertChoice::tokens_per_expert(double experts_per_token, int64_t num_tokens, int64_t num_experts) {
+  return std::min(num_tokens, ceil_share(experts_per_token, num_tokens, num_experts));
 }
 
 Selection ExpertChoice::choose(const ScoreRows& scores, const ChoiceContext& context) const {
   check_scores(scores, context.layer);
-  const int64_t count = tokens_per_expert(scores.num_tokens, scores.num_experts);
+  const int64_t count = tokens_per_expert(experts_per_token_, scores.num_tokens, scores.num_experts);
   std::vector<std::vector<int64_t>> tokens(static_cast<size_t>(scores.num_experts));
   parallel_for(0, scores.num_experts, 1, [&](int64_t begin, int64_t end) {
     for (int64_t e = begin; e < end; ++e) tokens[static_cast<size_t>(e)] = best_tokens(scores, e, count);

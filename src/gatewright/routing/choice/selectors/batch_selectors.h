@@ -14,7 +14,7 @@ class ExpertChoice final : public Selector {
   Selection choose(const ScoreRows& scores, const ChoiceContext& context) const override;
   bool looks_at_one_row() const override { return false; }
   /// Tokens that each of E experts takes out of T.
-  int64_t tokens_per_expert(int64_t num_tokens, int64_t num_experts) const;
+  static int64_t tokens_per_expert(double experts_per_token, int64_t num_tokens, int64_t num_experts);
 
  private:
   double experts_per_token_;
@@ -26,6 +26,7 @@ class RandomSelector final : public Selector {
  public:
   explicit RandomSelector(int64_t k);
   Selection choose(const ScoreRows& scores, const ChoiceContext& context) const override;
+  bool looks_at_one_row() const override { return false; }  // each place in the batch has its own draw
 
  private:
   int64_t k_;

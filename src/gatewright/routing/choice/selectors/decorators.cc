@@ -1,81 +1,83 @@
 #include "gatewright/routing/choice/selectors/decorators.h"
 
 #include <algorithm>
-#include <cmath>
+#include <limits>
 
 #include "gatewright/base/error.h"
 
 namespace gatewright::choice {
 namespace {
 
-/// kept[i] of the pairs by expert: at most `limit` of each.
-std::vector<bool> keep_by_position(const Pairs& pairs, int64_t limit) {
-  std::vector<bool> kept(pairs.token.size());
+constexpr float kMasked = -std::numeric_limits<float>::infinity();
+
+std::span<const int64_t> tokens_of(const Pairs& pairs, int64_t expert) {
+  const auto e = static_cast<size_t>(expert);
+  return std::span(pairs.token)
+      .subspan(static_cast<size_t>(pairs.expert_begin[e]),
+               static_cast<size_t>(pairs.expert_begin[e + 1] - pairs.expert_begin[e]));
+}
+
+/// The `limit` tokens that score highest for the expert, ascending; ties to the earlier token.
+std::vector<int64_t> best_of(std::span<const int64_t> tokens, const ScoreRows& scores, int64_t expert,
+                             int64_t limit) {
+  std::vector<int64_t> best(tokens.begin(), tokens.end());
+  const auto score = [&](int64_t t) { return scores.row(t)[static_cast<size_t>(expert)]; };
+  std::nth_element(best.begin(), best.begin() + limit, best.end(), [&](int64_t a, int64_t b) {
+    return score(a) > score(b) || (score(a) == score(b) && a < b);
+  });
+  best.resize(static_cast<size_t>(limit));
+  std::ranges::sort(best);
+  return best;
+}
+
+/// At most `limit` pairs of each expert.
+Pairs limited(const Pairs& pairs, const ScoreRows& scores, int64_t limit, Overflow overflow) {
+  Pairs kept{.num_tokens = pairs.num_tokens, .expert_begin = {0}, .token = {}};
+  kept.token.reserve(pairs.token.size());
   for (int64_t e = 0; e < pairs.num_experts(); ++e) {
-    const int64_t begin = pairs.expert_begin[static_cast<size_t>(e)];
-    const int64_t end = std::min(pairs.expert_begin[static_cast<size_t>(e) + 1], begin + limit);
-    for (int64_t i = begin; i < end; ++i) kept[static_cast<size_t>(i)] = true;
+    const auto tokens = tokens_of(pairs, e);
+    if (static_cast<int64_t>(tokens.size()) <= limit) {
+      kept.token.insert(kept.token.end(), tokens.begin(), tokens.end());
+    } else if (overflow == Overflow::kDropByScore) {
+      const std::vector<int64_t> best = best_of(tokens, scores, e, limit);
+      kept.token.insert(kept.token.end(), best.begin(), best.end());
+    } else {
+      kept.token.insert(kept.token.end(), tokens.begin(), tokens.begin() + limit);
+    }
+    kept.expert_begin.push_back(kept.size());
   }
   return kept;
 }
 
-std::vector<bool> keep_by_score(const Pairs& pairs, const ScoreRows& scores, int64_t limit) {
-  std::vector<bool> kept(pairs.token.size());
-  std::vector<int64_t> order;
-  for (int64_t e = 0; e < pairs.num_experts(); ++e) {
-    order.clear();
-    for (int64_t i = pairs.expert_begin[static_cast<size_t>(e)];
-         i < pairs.expert_begin[static_cast<size_t>(e) + 1]; ++i)
-      order.push_back(i);
-    const auto score = [&](int64_t i) {
-      return scores.row(pairs.token[static_cast<size_t>(i)])[static_cast<size_t>(e)];
-    };
-    std::ranges::stable_sort(order, [&](int64_t a, int64_t b) { return score(a) > score(b); });
-    for (int64_t i = 0; i < std::min<int64_t>(limit, static_cast<int64_t>(order.size())); ++i) {
-      kept[static_cast<size_t>(order[static_cast<size_t>(i)])] = true;
-    }
-  }
-  return kept;
+void append_row(Rows& rows, std::vector<int32_t>& experts) {
+  std::ranges::sort(experts);
+  rows.expert.insert(rows.expert.end(), experts.begin(), experts.end());
+  rows.row_begin.push_back(static_cast<int64_t>(rows.expert.size()));
 }
 
-/// Experts of each token as a list that can be edited.
-using Lists = std::vector<std::vector<int32_t>>;
-
-Rows to_rows(Lists& lists) {
-  Rows rows;
-  for (auto& list : lists) {
-    std::ranges::sort(list);
-    rows.expert.insert(rows.expert.end(), list.begin(), list.end());
-    rows.row_begin.push_back(static_cast<int64_t>(rows.expert.size()));
-  }
-  return rows;
-}
-
-/// Sends each dropped pair to the token's best expert that has room and was not chosen already.
-void reroute(const Pairs& pairs, const std::vector<bool>& kept, const ScoreRows& scores, int64_t limit,
-             Lists& lists) {
-  std::vector<int64_t> load(static_cast<size_t>(pairs.num_experts()));
-  std::vector<int64_t> dropped(static_cast<size_t>(pairs.num_tokens));
-  for (int64_t e = 0; e < pairs.num_experts(); ++e) {
-    for (int64_t i = pairs.expert_begin[static_cast<size_t>(e)];
-         i < pairs.expert_begin[static_cast<size_t>(e) + 1]; ++i) {
-      if (kept[static_cast<size_t>(i)])
-        ++load[static_cast<size_t>(e)];
-      else
-        ++dropped[static_cast<size_t>(pairs.token[static_cast<size_t>(i)])];
+/// What is left of `chosen` in `kept`, and for each pair that is missing the token's best expert that has
+/// room and was not chosen already.
+Rows rerouted(const Rows& chosen, const Pairs& kept, const ScoreRows& scores, int64_t limit) {
+  std::vector<int64_t> room(static_cast<size_t>(kept.num_experts()));
+  for (int64_t e = 0; e < kept.num_experts(); ++e)
+    room[static_cast<size_t>(e)] = limit - static_cast<int64_t>(tokens_of(kept, e).size());
+  const Rows kept_rows = by_token(kept);
+  Rows result;
+  for (int64_t t = 0; t < chosen.num_tokens(); ++t) {
+    const auto kept_row = kept_rows.row(t);
+    std::vector<int32_t> experts(kept_row.begin(), kept_row.end());
+    const size_t wanted = chosen.row(t).size();
+    if (experts.size() < wanted) {
+      for (int32_t e : best_experts(scores.row(t), scores.num_experts)) {
+        if (room[static_cast<size_t>(e)] == 0 || std::ranges::find(kept_row, e) != kept_row.end()) continue;
+        experts.push_back(e);
+        --room[static_cast<size_t>(e)];
+        if (experts.size() == wanted) break;
+      }
     }
+    append_row(result, experts);
   }
-  for (int64_t t = 0; t < pairs.num_tokens; ++t) {
-    if (dropped[static_cast<size_t>(t)] == 0) continue;
-    auto& mine = lists[static_cast<size_t>(t)];
-    for (int32_t e : best_experts(scores.row(t), scores.num_experts)) {
-      if (dropped[static_cast<size_t>(t)] == 0) break;
-      if (load[static_cast<size_t>(e)] >= limit || std::ranges::find(mine, e) != mine.end()) continue;
-      mine.push_back(e);
-      ++load[static_cast<size_t>(e)];
-      --dropped[static_cast<size_t>(t)];
-    }
-  }
+  return result;
 }
 
 }  // namespace
@@ -88,23 +90,12 @@ Capacity::Capacity(std::unique_ptr<Selector> inner, double factor, Overflow over
 Selection Capacity::choose(const ScoreRows& scores, const ChoiceContext& context) const {
   Selection chosen = inner_->choose(scores, context);
   const Pairs pairs = by_expert(chosen.rows, scores.num_experts);
-  const auto limit = static_cast<int64_t>(
-      std::ceil(factor_ * static_cast<double>(pairs.size()) / static_cast<double>(scores.num_experts)));
-  const std::vector<bool> kept = overflow_ == Overflow::kDropByScore ? keep_by_score(pairs, scores, limit)
-                                                                     : keep_by_position(pairs, limit);
-  Lists lists(static_cast<size_t>(scores.num_tokens));
-  for (int64_t e = 0; e < pairs.num_experts(); ++e) {
-    for (int64_t i = pairs.expert_begin[static_cast<size_t>(e)];
-         i < pairs.expert_begin[static_cast<size_t>(e) + 1]; ++i) {
-      if (kept[static_cast<size_t>(i)])
-        lists[static_cast<size_t>(pairs.token[static_cast<size_t>(i)])].push_back(static_cast<int32_t>(e));
-    }
-  }
-  if (overflow_ == Overflow::kReroute) {
-    reroute(pairs, kept, scores, limit, lists);
-    return {.rows = to_rows(lists), .before_capacity = {}};
-  }
-  return {.rows = to_rows(lists), .before_capacity = std::move(chosen.rows)};
+  const int64_t limit = ceil_share(factor_, pairs.size(), scores.num_experts);
+  const Pairs kept = limited(pairs, scores, limit, overflow_);
+  if (overflow_ == Overflow::kReroute)
+    return {.rows = rerouted(chosen.rows, kept, scores, limit), .before_capacity = {}};
+  if (!chosen.before_capacity) chosen.before_capacity = std::move(chosen.rows);
+  return {.rows = by_token(kept), .before_capacity = std::move(chosen.before_capacity)};
 }
 
 Force::Force(std::unique_ptr<Selector> inner, std::vector<int32_t> experts, bool add)
@@ -116,29 +107,40 @@ Force::Force(std::unique_ptr<Selector> inner, std::vector<int32_t> experts, bool
 }
 
 std::vector<int32_t> Force::force_row(std::span<const float> scores, std::span<const int32_t> chosen) const {
+  std::vector<int32_t> result;
+  for (int32_t e : experts_) {
+    if (scores[static_cast<size_t>(e)] != kMasked) result.push_back(e);
+  }
   std::vector<int32_t> others;
   for (int32_t e : chosen) {
-    if (!std::ranges::binary_search(experts_, e)) others.push_back(e);
+    if (!std::ranges::binary_search(result, e)) others.push_back(e);
   }
-  const size_t wanted = add_ ? chosen.size() + experts_.size() : std::max(chosen.size(), experts_.size());
-  const size_t room = wanted - experts_.size();
   std::ranges::stable_sort(others, [&](int32_t a, int32_t b) {
     return scores[static_cast<size_t>(a)] > scores[static_cast<size_t>(b)];
   });
-  others.resize(std::min(others.size(), room));
-  others.insert(others.end(), experts_.begin(), experts_.end());
-  return others;
+  const size_t places = std::max(chosen.size(), result.size()) - result.size();
+  if (!add_) others.resize(std::min(others.size(), places));
+  result.insert(result.end(), others.begin(), others.end());
+  return result;
+}
+
+Rows Force::force(const ScoreRows& scores, const Rows& chosen) const {
+  Rows result;
+  for (int64_t t = 0; t < scores.num_tokens; ++t) {
+    std::vector<int32_t> experts = force_row(scores.row(t), chosen.row(t));
+    append_row(result, experts);
+  }
+  return result;
 }
 
 Selection Force::choose(const ScoreRows& scores, const ChoiceContext& context) const {
-  require(experts_.empty() || experts_.back() < scores.num_experts,
-          "[force] expert {} does not exist in layer {}, which has {}",
-          experts_.empty() ? 0 : experts_.back(), context.layer, scores.num_experts);
   const Selection chosen = inner_->choose(scores, context);
-  Lists lists(static_cast<size_t>(scores.num_tokens));
-  for (int64_t t = 0; t < scores.num_tokens; ++t)
-    lists[static_cast<size_t>(t)] = force_row(scores.row(t), chosen.rows.row(t));
-  return {.rows = to_rows(lists), .before_capacity = {}};
+  require(experts_.empty() || experts_.back() < scores.num_experts,
+          "[force] there is no expert {} in layer {}; the experts are 0 to {}",
+          experts_.empty() ? 0 : experts_.back(), context.layer, scores.num_experts - 1);
+  Selection result{.rows = force(scores, chosen.rows)};
+  if (chosen.before_capacity) result.before_capacity = force(scores, *chosen.before_capacity);
+  return result;
 }
 
 }  // namespace gatewright::choice

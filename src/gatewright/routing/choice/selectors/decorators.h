@@ -15,7 +15,9 @@ enum class Overflow {
   kReroute,         // as by position, and the token goes to its next best expert with room, if there is one
 };
 
-/// At most ceil(factor x N / E) tokens an expert, N being the number of pairs that were chosen.
+/// At most ceil(factor x N / E) tokens an expert, N being the number of pairs that were chosen. What the
+/// others' weights are normalised over stays as it was, so that a dropped pair is missing from the token's
+/// output.
 class Capacity final : public Selector {
  public:
   Capacity(std::unique_ptr<Selector> inner, double factor, Overflow overflow);
@@ -30,7 +32,8 @@ class Capacity final : public Selector {
 };
 
 /// The given experts are chosen for every token. They take the places of the token's lowest chosen experts,
-/// so that a token costs what it did; with `add` they come on top.
+/// so that a token costs what it did; with `add` they come on top. A forced expert that is masked (-inf) for
+/// a token stays out.
 class Force final : public Selector {
  public:
   Force(std::unique_ptr<Selector> inner, std::vector<int32_t> experts, bool add);
@@ -39,6 +42,7 @@ class Force final : public Selector {
   bool looks_at_one_row() const override { return inner_->looks_at_one_row(); }
 
  private:
+  Rows force(const ScoreRows& scores, const Rows& chosen) const;
   std::vector<int32_t> force_row(std::span<const float> scores, std::span<const int32_t> chosen) const;
 
   std::unique_ptr<Selector> inner_;

@@ -11,31 +11,6 @@ namespace {
 
 constexpr float kMasked = -std::numeric_limits<float>::infinity();
 
-void append(std::vector<int32_t>& chosen, std::span<const int32_t> experts) {
-  chosen.insert(chosen.end(), experts.begin(), experts.end());
-}
-
-/// Appends the k best without building an order of all: k passes are faster than a sort for the k in use.
-void append_best(std::span<const float> scores, int64_t k, std::vector<int32_t>& chosen) {
-  constexpr int64_t kFewPasses = 8;
-  if (k > kFewPasses) return append(chosen, best_experts(scores, k));
-  const size_t first = chosen.size();
-  for (int64_t i = 0; i < k; ++i) {
-    int32_t best = -1;
-    float best_score = kMasked;
-    for (size_t e = 0; e < scores.size(); ++e) {
-      if (!(scores[e] > best_score)) continue;  // strictly: the lower id keeps a tie
-      const auto id = static_cast<int32_t>(e);
-      if (std::find(chosen.begin() + static_cast<std::ptrdiff_t>(first), chosen.end(), id) != chosen.end())
-        continue;
-      best = id;
-      best_score = scores[e];
-    }
-    if (best < 0) return;
-    chosen.push_back(best);
-  }
-}
-
 }  // namespace
 
 TopK::TopK(int64_t k) : k_(k) { require(k >= 1, "[top_k] top_k must be at least 1, got {}", k); }
@@ -53,14 +28,24 @@ TopP::TopP(double p, int64_t min_experts, int64_t max_experts)
 }
 
 void TopP::choose_row(std::span<const float> scores, std::vector<int32_t>& chosen) const {
-  const auto limit = max_experts_ == 0 ? static_cast<int64_t>(scores.size()) : max_experts_;
-  const std::vector<int32_t> order = best_experts(scores, limit);
-  double sum = 0;
-  int64_t count = 0;
-  while (count < static_cast<int64_t>(order.size()) && (sum <= p_ || count < min_experts_)) {
-    sum += scores[static_cast<size_t>(order[static_cast<size_t>(count++)])];
+  const auto worse = [&](int32_t a, int32_t b) {
+    const float x = scores[static_cast<size_t>(a)], y = scores[static_cast<size_t>(b)];
+    return x < y || (x == y && a > b);
+  };
+  std::vector<int32_t> heap;  // the best expert first: few are taken, so that a whole sort would be wasted
+  heap.reserve(scores.size());
+  for (size_t e = 0; e < scores.size(); ++e) {
+    if (scores[e] != kMasked) heap.push_back(static_cast<int32_t>(e));
   }
-  append(chosen, std::span(order).first(static_cast<size_t>(count)));
+  std::ranges::make_heap(heap, worse);
+  const auto limit = max_experts_ == 0 ? static_cast<int64_t>(scores.size()) : max_experts_;
+  double sum = 0;
+  for (int64_t count = 0; count < limit && !heap.empty() && (sum <= p_ || count < min_experts_); ++count) {
+    std::ranges::pop_heap(heap, worse);
+    sum += scores[static_cast<size_t>(heap.back())];
+    chosen.push_back(heap.back());
+    heap.pop_back();
+  }
 }
 
 MinP::MinP(double ratio) : ratio_(static_cast<float>(ratio)) {
@@ -70,8 +55,9 @@ MinP::MinP(double ratio) : ratio_(static_cast<float>(ratio)) {
 void MinP::choose_row(std::span<const float> scores, std::vector<int32_t>& chosen) const {
   const float best = *std::ranges::max_element(scores);
   if (best == kMasked) return;
+  const float least = std::min(best, ratio_ * best);  // below zero (logits, biased scores): the best alone
   for (size_t e = 0; e < scores.size(); ++e) {
-    if (scores[e] != kMasked && scores[e] >= ratio_ * best) chosen.push_back(static_cast<int32_t>(e));
+    if (scores[e] >= least) chosen.push_back(static_cast<int32_t>(e));
   }
 }
 
@@ -110,10 +96,14 @@ GroupLimitedTopK::GroupLimitedTopK(int64_t k, int64_t num_groups, int64_t groups
           "[group_limited_top_k] groups_used must be in [1, {}], got {}", num_groups, groups_used);
 }
 
+void check_groups(int64_t num_experts, int64_t num_groups) {
+  require(num_experts % num_groups == 0,
+          "[group_limited_top_k] {} experts cannot be cut into {} equal groups", num_experts, num_groups);
+}
+
 void GroupLimitedTopK::choose_row(std::span<const float> scores, std::vector<int32_t>& chosen) const {
+  check_groups(static_cast<int64_t>(scores.size()), num_groups_);
   const auto num_groups = static_cast<size_t>(num_groups_);
-  require(scores.size() % num_groups == 0,
-          "[group_limited_top_k] {} experts cannot be cut into {} equal groups", scores.size(), num_groups_);
   const size_t size = scores.size() / num_groups;
   std::vector<float> group_scores(num_groups, kMasked);
   for (size_t g = 0; g < num_groups; ++g) {

@@ -66,6 +66,9 @@ class All final : public RowSelector {
 /// How a group of experts is scored by its members.
 enum class GroupScore { kBest, kSumOfTwoBest };
 
+/// Fails unless the experts can be cut into groups of equal size.
+void check_groups(int64_t num_experts, int64_t num_groups);
+
 /// Top-k within the best groups of consecutive experts: DeepSeek-V2 scores a group by its best expert
 /// (section 2.1.3), DeepSeek-V3 by the sum of its two best (section 2.1.2). The number of experts must be a
 /// multiple of the number of groups.
