@@ -1,0 +1,153 @@
+#include "gatewright/text/tokenizer.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <map>
+
+#include "gatewright/base/error.h"
+#include "gatewright/base/random.h"
+#include "gatewright/text/byte_alphabet.h"
+#include "gatewright/text/gpt2_scanner.h"
+#include "naive_bpe.h"
+
+namespace gatewright {
+namespace {
+
+constexpr int32_t kFirstMerge = 256;
+
+/// 256 bytes in alphabet order and the given merges, by name: {{"h", "e"}, {"he", "l"}}.
+BpeVocabulary vocabulary_with(const std::vector<std::pair<std::string, std::string>>& merges) {
+  BpeVocabulary vocabulary;
+  for (const uint8_t byte : byte_alphabet_order()) vocabulary.tokens.emplace_back(1, static_cast<char>(byte));
+  const auto id = [&](const std::string& token) {
+    return static_cast<int32_t>(std::ranges::find(vocabulary.tokens, token) - vocabulary.tokens.begin());
+  };
+  for (const auto& [left, right] : merges) {
+    vocabulary.merges.push_back({id(left), id(right), static_cast<int32_t>(vocabulary.tokens.size())});
+    vocabulary.tokens.push_back(left + right);
+  }
+  return vocabulary;
+}
+
+std::vector<std::string> pieces(const Tokenizer& tokenizer, std::string_view text) {
+  std::vector<std::string> result;
+  for (const int32_t id : tokenizer.encode(text)) result.push_back(tokenizer.token_bytes(id));
+  return result;
+}
+
+std::string random_bytes(RandomStream& random, size_t size, uint64_t different) {
+  std::string text;
+  for (size_t i = 0; i < size; ++i) text += static_cast<char>('a' + random.below(different));
+  return text;
+}
+
+TEST(Tokenizer, MergesTheLowestRankFirst) {
+  // "hello": l+l has rank 0, so h e ll o; then h+e: he ll o; then he+ll: hell o. l+o never gets its turn.
+  const Tokenizer tokenizer(vocabulary_with({{"l", "l"}, {"h", "e"}, {"l", "o"}, {"he", "ll"}}));
+  EXPECT_EQ(pieces(tokenizer, "hello"), (std::vector<std::string>{"hell", "o"}));
+  EXPECT_EQ(pieces(tokenizer, "helo"), (std::vector<std::string>{"he", "lo"}));
+  EXPECT_EQ(tokenizer.encode("ll"), (std::vector<int32_t>{kFirstMerge}));
+}
+
+TEST(Tokenizer, MergesTheLeftmostOnATie) {
+  const Tokenizer tokenizer(vocabulary_with({{"a", "a"}}));
+  EXPECT_EQ(pieces(tokenizer, "aaa"), (std::vector<std::string>{"aa", "a"}));
+  EXPECT_EQ(pieces(tokenizer, "aaaaa"), (std::vector<std::string>{"aa", "aa", "a"}));
+}
+
+TEST(Tokenizer, DoesNotMergeAcrossWords) {
+  const Tokenizer tokenizer(vocabulary_with({{"b", " "}, {" ", "b"}}));
+  EXPECT_EQ(pieces(tokenizer, "b b"), (std::vector<std::string>{"b", " b"}));
+}
+
+TEST(Tokenizer, IsLosslessOnAnyBytes) {
+  const Tokenizer tokenizer(vocabulary_with({{"\xC3", "\xA9"}, {" ", "\xC3\xA9"}, {"\xFF", "\xFF"}}));
+  RandomStream random(1, "lossless");
+  for (int round = 0; round < 200; ++round) {
+    std::string text;
+    for (uint64_t i = random.below(300); i > 0; --i) text += static_cast<char>(random.below(256));
+    EXPECT_EQ(tokenizer.decode(tokenizer.encode(text)), text);
+  }
+  EXPECT_TRUE(tokenizer.encode("").empty());
+}
+
+TEST(Tokenizer, AgreesWithBpeByDefinition) {
+  RandomStream random(2, "against naive");
+  for (int round = 0; round < 60; ++round) {
+    // Random merges over four letters: often out of order, so that ranks and ids disagree.
+    BpeVocabulary vocabulary = vocabulary_with({});
+    std::vector<int32_t> known;
+    for (const char c : {'a', 'b', 'c', 'd'})
+      known.push_back(static_cast<int32_t>(std::ranges::find(vocabulary.tokens, std::string(1, c)) -
+                                           vocabulary.tokens.begin()));
+    for (int m = 0; m < 40; ++m) {
+      const int32_t left = known[random.below(known.size())], right = known[random.below(known.size())];
+      const std::string joined = vocabulary.tokens[size_t(left)] + vocabulary.tokens[size_t(right)];
+      if (joined.size() > 12 || std::ranges::find(vocabulary.tokens, joined) != vocabulary.tokens.end())
+        continue;
+      known.push_back(static_cast<int32_t>(vocabulary.tokens.size()));
+      vocabulary.merges.push_back({left, right, known.back()});
+      vocabulary.tokens.push_back(joined);
+    }
+    random.shuffle(std::span(vocabulary.merges));
+    const Tokenizer tokenizer(vocabulary);
+    for (const size_t length : {1, 2, 3, 7, 20, 47, 48, 49, 50, 200})  // both sides of the short-word limit
+      for (int again = 0; again < 3; ++again) {
+        const std::string word = random_bytes(random, length, 4);
+        ASSERT_EQ(tokenizer.encode(word), naive_bpe(vocabulary, word)) << word;
+        ASSERT_EQ(tokenizer.encode(word), naive_bpe(vocabulary, word)) << word << " from the cache";
+      }
+  }
+}
+
+TEST(Tokenizer, KeepsApartTheCachedWordsOfTwoTokenizers) {
+  const Tokenizer one(vocabulary_with({{"a", "b"}})), other(vocabulary_with({{"b", "c"}}));
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_EQ(pieces(one, "abc"), (std::vector<std::string>{"ab", "c"}));
+    EXPECT_EQ(pieces(other, "abc"), (std::vector<std::string>{"a", "bc"}));
+  }
+}
+
+TEST(Tokenizer, TellsApartWordsThatDifferInZeroBytes) {
+  const Tokenizer tokenizer(vocabulary_with({}));
+  for (const size_t zeros : {0, 1, 2, 7, 20, 40}) {
+    const std::string text = "a" + std::string(zeros, '\0');
+    EXPECT_EQ(tokenizer.decode(tokenizer.encode(text)), text);
+  }
+}
+
+TEST(Tokenizer, EncodesAMillionEqualLetters) {
+  const Tokenizer tokenizer(vocabulary_with({{"a", "a"}, {"aa", "aa"}, {"aaaa", "aaaa"}}));
+  const std::vector<int32_t> ids = tokenizer.encode(std::string(1'000'000, 'a'));
+  EXPECT_EQ(ids, std::vector<int32_t>(125'000, kFirstMerge + 2));
+}
+
+TEST(Tokenizer, TreatsNamesOfSpecialTokensAsText) {
+  BpeVocabulary vocabulary = vocabulary_with({});
+  vocabulary.added.push_back({.id = 256, .content = "<|endoftext|>"});
+  vocabulary.tokens.push_back("<|endoftext|>");
+  const Tokenizer tokenizer(vocabulary);
+  EXPECT_EQ(tokenizer.end_of_text(), 256);
+  const std::vector<int32_t> ids = tokenizer.encode("<|endoftext|>");
+  EXPECT_EQ(ids.size(), 13u);
+  EXPECT_EQ(std::ranges::count(ids, 256), 0);
+  EXPECT_EQ(tokenizer.decode(std::vector<int32_t>{256}), "<|endoftext|>");
+}
+
+TEST(Tokenizer, RefusesIdsOutOfRange) {
+  const Tokenizer tokenizer(vocabulary_with({}));
+  for (const int32_t id : {-1, 256, INT32_MAX}) {
+    try {
+      tokenizer.decode(std::vector<int32_t>{id});
+      FAIL() << "id " << id;
+    } catch (const Error& e) {
+      EXPECT_EQ(std::string(e.what()),
+                "token id " + std::to_string(id) + " is not in the vocabulary, which has ids 0 to 255");
+    }
+  }
+}
+
+}  // namespace
+}  // namespace gatewright
