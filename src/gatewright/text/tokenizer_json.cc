@@ -202,11 +202,16 @@ std::string written_added(const AddedToken& token) {
       token.special);
 }
 
+/// The items, one a line, as the inside of a list or object.
 template <typename Range, typename Write>
 std::string joined_lines(const Range& range, const Write& write) {
   std::string text;
-  for (const auto& item : range) text += (text.empty() ? "\n" : ",\n") + write(item);
-  return text.empty() ? text : text + "\n  ";
+  for (const auto& item : range) {
+    text += text.empty() ? "\n" : ",\n";
+    text += write(item);
+  }
+  if (!text.empty()) text += "\n  ";
+  return text;
 }
 
 }  // namespace
