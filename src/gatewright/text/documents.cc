@@ -9,6 +9,7 @@
 #include "gatewright/base/file.h"
 #include "gatewright/formats/compression.h"
 #include "gatewright/text/json_lines.h"
+#include "gatewright/text/utf8.h"
 
 namespace gatewright {
 namespace {
@@ -19,21 +20,6 @@ struct FoundFile {
   fs::path path;
   std::string domain;
 };
-
-/// Bytes of the well-formed UTF-8 sequence that begins here; 0 when it is not one.
-size_t utf8_length(std::string_view bytes) {
-  const auto at = [&](size_t i) { return static_cast<unsigned char>(bytes[i]); };
-  const unsigned char first = at(0);
-  if (first < 0x80) return 1;
-  const size_t length = first >= 0xC2 && first < 0xE0   ? 2
-                        : first >= 0xE0 && first < 0xF0 ? 3
-                        : first >= 0xF0 && first < 0xF5 ? 4
-                                                        : 0;
-  if (length == 0 || length > bytes.size()) return 0;
-  for (size_t i = 1; i < length; ++i)
-    if ((at(i) & 0xC0) != 0x80) return 0;
-  return length;
-}
 
 /// The name of a path, also of "." and "folder/".
 std::string own_name(const fs::path& path) {
@@ -209,10 +195,10 @@ bool looks_binary(std::string_view bytes) {
   if (std::memchr(bytes.data(), 0, bytes.size()) != nullptr) return true;
   const std::string_view sample = bytes.substr(0, size_t{1} << 20);
   size_t invalid = 0;
-  for (size_t i = 0; i < sample.size();) {
-    const size_t length = utf8_length(sample.substr(i, 4));
-    invalid += length == 0;
-    i += std::max<size_t>(length, 1);
+  for (const char *at = sample.data(), *end = at + sample.size(); at < end;) {
+    const Utf8Character character = decode_utf8(at, end);
+    invalid += character.code == kInvalidUtf8;
+    at += character.size;
   }
   return invalid * 10 > sample.size();
 }
