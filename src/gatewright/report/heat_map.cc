@@ -55,7 +55,8 @@ std::string draw(const HeatMap& map, bool colour, int indent) {
   for (const std::string& name : map.row_names) names = std::max(names, display_width(name));
   const std::string margin(static_cast<size_t>(indent), ' ');
   std::string text = margin + std::string(names + 1, ' ');
-  for (const std::string& name : map.column_names) text += fmt::format("{:>{}}", name.substr(0, kCellWidth), kCellWidth);
+  for (const std::string& name : map.column_names)
+    text += fmt::format("{:>{}}", name.substr(0, kCellWidth), kCellWidth);
   text += "\n";
   const Scale scale = scale_of(map);
   for (size_t r = 0; r < map.values.size(); ++r) {

@@ -7,9 +7,9 @@
 namespace gatewright {
 
 struct HeatMap {
-  std::vector<std::string> row_names;
-  std::vector<std::string> column_names;
-  std::vector<std::vector<double>> values;  // [rows][columns]; NaN: nothing there
+  std::vector<std::string> row_names = {};
+  std::vector<std::string> column_names = {};
+  std::vector<std::vector<double>> values = {};  // [rows][columns]; NaN: nothing there
   /// Values mapped to the ends of the scale; equal: the least and the largest value.
   double least = 0, largest = 0;
 };

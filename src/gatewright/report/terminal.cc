@@ -38,8 +38,9 @@ int terminal_width(Output output) {
 std::string short_count(double count) {
   const double size = std::abs(count);
   const auto scaled = [](double x, const char* unit) {
-    return std::abs(x) < 9.995 ? fmt::format("{:.2f}{}", x, unit)
-           : std::abs(x) < 99.95 ? fmt::format("{:.1f}{}", x, unit) : fmt::format("{:.0f}{}", x, unit);
+    return std::abs(x) < 9.995   ? fmt::format("{:.2f}{}", x, unit)
+           : std::abs(x) < 99.95 ? fmt::format("{:.1f}{}", x, unit)
+                                 : fmt::format("{:.0f}{}", x, unit);
   };
   if (size < 999.5) return fmt::format("{:.0f}", count);
   if (size < 999.5e3) return scaled(count / 1e3, " k");
@@ -56,7 +57,11 @@ std::string short_duration(double seconds) {
 }
 
 Progress::Progress(std::string what, std::string unit, double total)
-    : what_(std::move(what)), unit_(std::move(unit)), total_(total), visible_(is_terminal(Output::kError)), start_(Clock::now()) {}
+    : what_(std::move(what)),
+      unit_(std::move(unit)),
+      total_(total),
+      visible_(is_terminal(Output::kError)),
+      start_(Clock::now()) {}
 
 Progress::~Progress() { clear(); }
 
@@ -68,7 +73,9 @@ void Progress::update(double done, std::string_view note) {
   const double seconds = std::chrono::duration<double>(now - start_).count();
   const double rate = seconds > 0 ? (done - first_) / seconds : 0;
   std::string line = fmt::format("{} {}/{} {}", what_, short_count(done), short_count(total_), unit_);
-  if (rate > 0) line += fmt::format("  {} {}/s  {} left", short_count(rate), unit_, short_duration((total_ - done) / rate));
+  if (rate > 0)
+    line +=
+        fmt::format("  {} {}/s  {} left", short_count(rate), unit_, short_duration((total_ - done) / rate));
   if (!note.empty()) line += fmt::format("  {}", note);
   const auto width = static_cast<size_t>(terminal_width(Output::kError)) - 1;
   if (line.size() > width) line.resize(width);

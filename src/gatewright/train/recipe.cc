@@ -30,11 +30,14 @@ struct PieceKey {
 };
 
 const PieceKey kPieceKeys[] = {
-    {"experts", "bank", [](const std::string& n) -> const Parameters& { return parameters_of(expert_banks(), n); }},
-    {"routing", "scorer", [](const std::string& n) -> const Parameters& { return parameters_of(scorers(), n); }},
+    {"experts", "bank",
+     [](const std::string& n) -> const Parameters& { return parameters_of(expert_banks(), n); }},
+    {"routing", "scorer",
+     [](const std::string& n) -> const Parameters& { return parameters_of(scorers(), n); }},
     {"routing", "selector",
      [](const std::string& n) -> const Parameters& { return parameters_of(choice::selectors(), n); }},
-    {"train", "schedule", [](const std::string& n) -> const Parameters& { return parameters_of(schedules(), n); }},
+    {"train", "schedule",
+     [](const std::string& n) -> const Parameters& { return parameters_of(schedules(), n); }},
 };
 
 bool has(const Parameters& parameters, const std::string& name) {
@@ -133,7 +136,9 @@ Piece piece_of(const Registry<Factory>& registry, const std::string& name, const
   return {.name = name, .values = Values(entry->spec.parameters, own, name)};
 }
 
-const std::string& text(const Given& values, const std::string& key) { return std::get<std::string>(values.at(key)); }
+const std::string& text(const Given& values, const std::string& key) {
+  return std::get<std::string>(values.at(key));
+}
 int64_t whole(const Given& values, const std::string& key) { return std::get<int64_t>(values.at(key)); }
 double number(const Given& values, const std::string& key) { return std::get<double>(values.at(key)); }
 
@@ -142,9 +147,9 @@ void add_pieces(std::vector<Piece>& pieces, const Registry<Factory>& registry, c
                 const std::string& path, RecipeProblems& problems) {
   for (const auto& entry : registry.entries()) {
     if (const RecipeTable* own = table.table(entry.spec.name))
-      pieces.push_back(piece_of(
-          registry, entry.spec.name,
-          check_table(*own, path + "." + entry.spec.name, entry.spec.parameters, problems)));
+      pieces.push_back(
+          piece_of(registry, entry.spec.name,
+                   check_table(*own, path + "." + entry.spec.name, entry.spec.parameters, problems)));
   }
 }
 
@@ -162,7 +167,8 @@ class Builder {
     static const Names tables = {"model", "experts", "routing", "balance", "layers", "train", "data"};
     check_tables(root, "", tables, problems_);
     for (const auto& [name, list] : root.lists) {
-      if (name != "layers") problems_.add(list.front().location, "[[{}]]: one table [{}] was expected", name, name);
+      if (name != "layers")
+        problems_.add(list.front().location, "[[{}]]: one table [{}] was expected", name, name);
     }
     Recipe recipe;
     const Given top = check_table(root, "",
@@ -221,15 +227,17 @@ class Builder {
   void read_layers(const RecipeTable& root, int64_t num_layers, int64_t dense_width, DecoderSpec& model) {
     const bool routed = root.table("experts") || root.table("routing");
     if (routed && dense_width > 0)
-      problems_.add(root.tables.at("model").value("dense_width")->location,
-                    "model.dense_width and [{}] contradict each other; dense layers beside routed ones go under "
-                    "[[layers]]",
-                    root.table("experts") ? "experts" : "routing");
+      problems_.add(
+          root.tables.at("model").value("dense_width")->location,
+          "model.dense_width and [{}] contradict each other; dense layers beside routed ones go under "
+          "[[layers]]",
+          root.table("experts") ? "experts" : "routing");
     if (!routed && dense_width == 0)
       problems_.add(table_of(root, "model").location,
                     "the recipe says neither model.dense_width (a dense model) nor [experts] and [routing]");
     if (!routed && root.table("balance"))
-      problems_.add(root.tables.at("balance").location, "[balance] is for routed layers, and this model has none");
+      problems_.add(root.tables.at("balance").location,
+                    "[balance] is for routed layers, and this model has none");
     const FeedForwardSpec layer =
         routed ? read_routed(root, "") : FeedForwardSpec{.routed = false, .dense_width = dense_width};
     model.layers.assign(static_cast<size_t>(num_layers), layer);
@@ -238,7 +246,8 @@ class Builder {
     for (const RecipeTable& own : overrides->second) override_layers(root, own, model.layers);
   }
 
-  void override_layers(const RecipeTable& root, const RecipeTable& own, std::vector<FeedForwardSpec>& layers) {
+  void override_layers(const RecipeTable& root, const RecipeTable& own,
+                       std::vector<FeedForwardSpec>& layers) {
     static const Names inner = {"experts", "routing", "balance"};
     check_tables(own, "layers", inner, problems_);
     const Given v = check_table(own, "layers",
@@ -328,7 +337,8 @@ class Builder {
 
 /// The tables that decide the weights: without where the data lies and how often something is reported.
 std::string deciding_settings(RecipeTable root) {
-  for (const char* key : {"log_every", "evaluate_every", "evaluate_tokens", "checkpoint_every", "spike_factor"})
+  for (const char* key :
+       {"log_every", "evaluate_every", "evaluate_tokens", "checkpoint_every", "spike_factor"})
     root.tables["train"].values.erase(key);
   root.tables["data"].values.erase("paths");
   root.tables["data"].values.erase("tokenizer");

@@ -2,8 +2,8 @@
 //
 //   seed = 1
 //   [model]          sizes, or preset = "mini"
-//   [experts]        bank, num_experts and the bank's parameters; [experts.shared] puts shared experts around it
-//   [routing]        scorer, selector and their parameters; [routing.capacity] and other decorators
+//   [experts]        bank, num_experts and the bank's parameters; [experts.shared] puts shared experts around
+//   it [routing]        scorer, selector and their parameters; [routing.capacity] and other decorators
 //   [balance.NAME]   one table for each balance term
 //   [[layers]]       at = [0, 1]: what is different in these layers
 //   [train] [data]
@@ -29,7 +29,8 @@ struct Recipe {
 
 /// A recipe from its text; `settings` are "train.steps=200" and the like, laid over it. All problems are
 /// reported at once in a UsageError, each with its place.
-Recipe make_recipe(std::string_view text, const std::string& name, const std::vector<std::string>& settings = {});
+Recipe make_recipe(std::string_view text, const std::string& name,
+                   const std::vector<std::string>& settings = {});
 Recipe load_recipe(const std::filesystem::path& path, const std::vector<std::string>& settings = {});
 
 /// The tables of a recipe with the keys that each always has, for `gatewright explain`.

@@ -17,8 +17,8 @@ Parameter whole(std::string name, std::string help, int64_t value, double min, d
   return {.name = std::move(name), .help = std::move(help), .default_value = value, .min = min, .max = max};
 }
 
-Parameter number(std::string name, std::string help, double value, double min, double max, bool min_open = false,
-                 bool max_open = false) {
+Parameter number(std::string name, std::string help, double value, double min, double max,
+                 bool min_open = false, bool max_open = false) {
   return {.name = std::move(name),
           .help = std::move(help),
           .default_value = value,
@@ -42,21 +42,23 @@ Parameter flag(std::string name, std::string help, bool value) {
 }  // namespace
 
 std::vector<Parameter> model_keys() {
-  return {one_of("preset", "sizes to start from; every other key overrides its own", "", model_presets().names()),
-          whole("vocab_size", "tokens in the vocabulary of the tokenizer that is trained", 4096, 257, 1 << 20),
-          whole("hidden_size", "width of the residual stream", 256, 2),
-          whole("num_layers", "layers", 6, 1, 1024),
-          whole("num_heads", "attention heads", 8, 1, 65536),
-          whole("num_kv_heads", "heads of keys and values; 0: as many as num_heads", 0, 0, 65536),
-          whole("head_dim", "width of a head; 0: hidden_size / num_heads", 0, 0, 4096),
-          whole("dense_width", "width of the SwiGLU feed-forward of layers without experts", 0, 0),
-          one_of("qk_norm", "where queries and keys are normalised", "projection", {"none", "head", "projection"}),
-          whole("sliding_window", "positions a token looks back, itself included; 0: all", 0, 0),
-          flag("tie_word_embeddings", "use the embedding as the output head", false),
-          whole("max_position_embeddings", "longest sequence, recorded in config.json", 4096, 1, 1 << 28),
-          number("rope_theta", "base of the rotary embedding", 10000, 1, 1e12),
-          number("rms_norm_eps", "added to the mean square before the root", 1e-5, 0, 1, true),
-          number("init", "standard deviation of the initial weights", 0.02, 0, 10, true)};
+  return {
+      one_of("preset", "sizes to start from; every other key overrides its own", "", model_presets().names()),
+      whole("vocab_size", "tokens in the vocabulary of the tokenizer that is trained", 4096, 257, 1 << 20),
+      whole("hidden_size", "width of the residual stream", 256, 2),
+      whole("num_layers", "layers", 6, 1, 1024),
+      whole("num_heads", "attention heads", 8, 1, 65536),
+      whole("num_kv_heads", "heads of keys and values; 0: as many as num_heads", 0, 0, 65536),
+      whole("head_dim", "width of a head; 0: hidden_size / num_heads", 0, 0, 4096),
+      whole("dense_width", "width of the SwiGLU feed-forward of layers without experts", 0, 0),
+      one_of("qk_norm", "where queries and keys are normalised", "projection",
+             {"none", "head", "projection"}),
+      whole("sliding_window", "positions a token looks back, itself included; 0: all", 0, 0),
+      flag("tie_word_embeddings", "use the embedding as the output head", false),
+      whole("max_position_embeddings", "longest sequence, recorded in config.json", 4096, 1, 1 << 28),
+      number("rope_theta", "base of the rotary embedding", 10000, 1, 1e12),
+      number("rms_norm_eps", "added to the mean square before the root", 1e-5, 0, 1, true),
+      number("init", "standard deviation of the initial weights", 0.02, 0, 10, true)};
 }
 
 std::vector<Parameter> experts_keys() {
@@ -85,10 +87,12 @@ std::vector<Parameter> train_keys() {
           number("weight_decay", "decoupled weight decay of matrices", 0.1, 0, 10),
           number("clip_norm", "largest 2-norm of the gradient; 0: no limit", 1.0, 0, 1e9),
           whole("log_every", "steps between lines of metrics", 10, 1, 1e9),
-          whole("evaluate_every", "steps between evaluations on the validation part; 0: at the end only", 0, 0, 1e9),
+          whole("evaluate_every", "steps between evaluations on the validation part; 0: at the end only", 0,
+                0, 1e9),
           whole("evaluate_tokens", "tokens of evaluations before the last; 0: all", 65536, 0, 1e12),
           whole("checkpoint_every", "steps between checkpoints; 0: when interrupted only", 0, 0, 1e9),
-          number("spike_factor", "a loss this many times its running mean stops the training; 0: never", 3.0, 0, 1e9),
+          number("spike_factor", "a loss this many times its running mean stops the training; 0: never", 3.0,
+                 0, 1e9),
           one_of("precision", "of the products; bfloat16 on CUDA only", "float32", {"float32", "bfloat16"}),
           one_of("device", "where it runs", "auto", {"auto", "cpu", "cuda"})};
 }
@@ -113,19 +117,25 @@ const std::vector<Spec>& recipe_tables() {
       {.name = "experts",
        .summary = "the expert bank of the routed layers",
        .source = "",
-       .formula = "[experts] of a recipe, with the bank's own parameters; [experts.shared] adds shared experts",
+       .formula =
+           "[experts] of a recipe, with the bank's own parameters; [experts.shared] adds shared experts",
        .parameters = experts_keys()},
       {.name = "routing",
        .summary = "the router of the routed layers",
        .source = "",
-       .formula = "[routing] of a recipe, with the parameters of scorer and selector; decorators as [routing.NAME]",
+       .formula =
+           "[routing] of a recipe, with the parameters of scorer and selector; decorators as [routing.NAME]",
        .parameters = routing_keys()},
       {.name = "train",
        .summary = "the optimisation",
        .source = "",
        .formula = "[train] of a recipe, with the parameters of the schedule",
        .parameters = train_keys()},
-      {.name = "data", .summary = "the text", .source = "", .formula = "[data] of a recipe", .parameters = data_keys()}};
+      {.name = "data",
+       .summary = "the text",
+       .source = "",
+       .formula = "[data] of a recipe",
+       .parameters = data_keys()}};
   return tables;
 }
 

@@ -2,9 +2,9 @@
 
 #include <fmt/ranges.h>
 
+#include <toml++/toml.h>
 #include <algorithm>
 #include <sstream>
-#include <toml++/toml.h>
 
 #include "gatewright/base/file.h"
 #include "gatewright/base/nearest.h"
@@ -62,8 +62,7 @@ struct Reader {
       if (const auto* inner = node.as_table()) {
         result.tables[key] = table(*inner, full);
       } else if (const auto* array = node.as_array(); array && array->is_array_of_tables()) {
-        for (const toml::node& x : *array)
-          result.lists[key].push_back(table(*x.as_table(), full));
+        for (const toml::node& x : *array) result.lists[key].push_back(table(*x.as_table(), full));
       } else if (Value value; read_value(node, value)) {
         result.values[key] = {value, location(node)};
       } else {
@@ -81,7 +80,8 @@ void check_depth(std::string_view text, const std::string& name) {
   for (char c : text) {
     if (c == '[' || c == '{') ++depth;
     if ((c == ']' || c == '}') && depth > 0) --depth;
-    if (depth > kDeepest) fail_usage("{} is not a recipe: its brackets are nested without end", name.substr(0, 200));
+    if (depth > kDeepest)
+      fail_usage("{} is not a recipe: its brackets are nested without end", name.substr(0, 200));
   }
 }
 
@@ -90,7 +90,8 @@ toml::table parse_toml(std::string_view text, const std::string& name) {
   try {
     return toml::parse(text, name);
   } catch (const toml::parse_error& e) {
-    fail_usage("{}:{}: this is not TOML: {}", name, e.source().begin.line, std::string(e.description()).substr(0, 200));
+    fail_usage("{}:{}: this is not TOML: {}", name, e.source().begin.line,
+               std::string(e.description()).substr(0, 200));
   }
 }
 
@@ -115,8 +116,9 @@ void RecipeProblems::throw_if_any(std::string_view what) const {
   if (problems_.empty()) return;
   if (problems_.size() == 1) throw UsageError(problems_.front());
   const size_t shown = std::min(problems_.size(), kMostShown);
-  std::string text = fmt::format("{} has {} problems:\n  {}", what, problems_.size(),
-                                 fmt::join(problems_.begin(), problems_.begin() + static_cast<std::ptrdiff_t>(shown), "\n  "));
+  std::string text = fmt::format(
+      "{} has {} problems:\n  {}", what, problems_.size(),
+      fmt::join(problems_.begin(), problems_.begin() + static_cast<std::ptrdiff_t>(shown), "\n  "));
   if (shown < problems_.size()) text += fmt::format("\n  and {} more", problems_.size() - shown);
   throw UsageError(text);
 }
@@ -128,7 +130,8 @@ RecipeTable parse_recipe(std::string_view text, const std::string& name, RecipeP
 RecipeTable read_recipe_file(const std::filesystem::path& path, RecipeProblems& problems) {
   if (path != "-" && !std::filesystem::exists(path))
     fail_usage("there is no recipe {} (`gatewright recipe` lists what can be started from)", path.string());
-  if (std::filesystem::is_directory(path)) fail_usage("{} is a folder, a recipe file was expected", path.string());
+  if (std::filesystem::is_directory(path))
+    fail_usage("{} is a folder, a recipe file was expected", path.string());
   const std::string name = path == "-" ? "standard input" : path.string();
   return parse_recipe(read_file(path, kLargestRecipe), name, problems);
 }
@@ -137,7 +140,8 @@ RecipeTable parse_setting(const std::string& setting, RecipeProblems& problems) 
   const size_t equals = setting.find('=');
   if (equals == std::string::npos || equals == 0)
     fail_usage("--set {}: KEY=VALUE was expected, for example --set train.steps=200", setting);
-  const std::string key = setting.substr(0, equals), text = setting.substr(equals + 1), location = "--set " + setting;
+  const std::string key = setting.substr(0, equals), text = setting.substr(equals + 1),
+                    location = "--set " + setting;
   Value value = text;
   check_depth(text, location);
   try {
@@ -146,7 +150,9 @@ RecipeTable parse_setting(const std::string& setting, RecipeProblems& problems) 
     if (parsed.size() == 1) reader.read_value(*parsed.get("value"), value);
   } catch (const toml::parse_error& e) {
     const bool numeric = !text.empty() && text.find_first_not_of("0123456789+-._eE") == std::string::npos;
-    if (numeric) problems.add(location, "{}: the number can't be read: {}", key, std::string(e.description()).substr(0, 120));
+    if (numeric)
+      problems.add(location, "{}: the number can't be read: {}", key,
+                   std::string(e.description()).substr(0, 120));
   }
   RecipeTable root{.location = location};
   RecipeTable* table = &root;
@@ -174,8 +180,8 @@ std::map<std::string, Value> check_table(const RecipeTable& table, const std::st
     const auto p = std::ranges::find(parameters, key, &Parameter::name);
     const std::string full = path.empty() ? key : path + "." + key;
     if (p == parameters.end()) {
-      problems.add(entry.location, "{} is not a key of {}{}", full, path.empty() ? "a recipe" : "[" + path + "]",
-                   did_you_mean(key, names));
+      problems.add(entry.location, "{} is not a key of {}{}", full,
+                   path.empty() ? "a recipe" : "[" + path + "]", did_you_mean(key, names));
       continue;
     }
     Value value = entry.value;

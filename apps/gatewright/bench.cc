@@ -1,0 +1,103 @@
+#include <fmt/format.h>
+
+#include "bench/moe.h"
+#include "bench/train.h"
+#include "gatewright/base/json.h"
+#include "gatewright/base/parallel.h"
+#include "gatewright/report/table.h"
+#include "gatewright/report/terminal.h"
+#include "model_folder.h"
+#include "tensor_verbs.h"
+
+namespace gatewright::command {
+namespace {
+
+struct BenchArguments {
+  int rounds = 0;
+  bool quick = false, json = false;
+};
+
+OrderedJson moe_json(const bench::MoeRow& r) {
+  return {{"tokens", r.shape.tokens},
+          {"hidden", r.shape.hidden},
+          {"experts", r.shape.experts},
+          {"width", r.shape.width},
+          {"top_k", r.shape.top_k},
+          {"direction", r.shape.backward ? "forward+backward" : "forward"},
+          {"threads", r.threads},
+          {"ours_gflops", r.ours_gflops},
+          {"loop_gflops", r.loop_gflops},
+          {"dense_gflops", r.dense_gflops},
+          {"ours_over_dense", r.ours_over_dense},
+          {"ours_over_loop", r.ours_over_loop}};
+}
+
+void bench_moe(const BenchArguments& a) {
+  const auto shapes = bench::moe_shapes(a.quick);
+  Progress progress("bench moe", "shapes", static_cast<double>(shapes.size()));
+  OrderedJson rows = OrderedJson::array();
+  TextTable table({">tokens", ">hidden", ">experts", ">top-k", ">rows/expert", "direction", ">ours GF/s",
+                   ">loop GF/s", ">dense GF/s", ">ours/dense", ">ours/loop"});
+  for (const bench::MoeShape& shape : shapes) {
+    progress.update(static_cast<double>(rows.size()));
+    const bench::MoeRow r = bench::measure_moe(shape, a.rounds ? a.rounds : 7);
+    rows.push_back(moe_json(r));
+    table.add({fmt::format("{}", shape.tokens), fmt::format("{}", shape.hidden),
+               fmt::format("{}", shape.experts), fmt::format("{}", shape.top_k),
+               fmt::format("{}", shape.tokens * shape.top_k / shape.experts),
+               shape.backward ? "fwd+bwd" : "fwd", fmt::format("{:.0f}", r.ours_gflops),
+               fmt::format("{:.0f}", r.loop_gflops), fmt::format("{:.0f}", r.dense_gflops),
+               fmt::format("{:.2f}", r.ours_over_dense), fmt::format("{:.2f}", r.ours_over_loop)});
+  }
+  progress.clear();
+  if (a.json) return print(rows.dump(2) + "\n");
+  print(fmt::format("{} threads; multiply-adds in registers alone reach {:.0f} GF/s here\n\n{}",
+                    num_threads(), bench::peak_gflops(), table.text()));
+}
+
+void bench_train(const BenchArguments& a) {
+  OrderedJson rows = OrderedJson::array();
+  std::string text;
+  for (const std::string& name : bench::train_bench_names()) {
+    const bench::TrainRow r = bench::measure_train(name, a.rounds ? a.rounds : a.quick ? 5 : 15);
+    OrderedJson parts = OrderedJson::object();
+    TextTable table({"part", ">ms a step", ">share"});
+    const double step = 8 * 256 / r.tokens_per_second * 1e3;
+    for (const auto& [part, ms] : r.parts) {
+      parts[part] = ms;
+      table.add({part, fmt::format("{:.1f}", ms), fmt::format("{:.0f} %", 100 * ms / step)});
+    }
+    rows.push_back({{"name", name},
+                    {"threads", num_threads()},
+                    {"tokens_per_second", r.tokens_per_second},
+                    {"product_bound_tokens_per_second", r.product_bound_tokens_per_second},
+                    {"share", r.share},
+                    {"product_gflops", r.product_gflops},
+                    {"parts", parts}});
+    text += fmt::format(
+        "{}: {:.0f} tokens/s, {:.2f} of the {:.0f} that its products alone would allow at {:.0f} GF/s\n{}\n",
+        name, r.tokens_per_second, r.share, r.product_bound_tokens_per_second, r.product_gflops,
+        table.text(2));
+  }
+  print(a.json ? rows.dump(2) + "\n" : text);
+}
+
+}  // namespace
+
+void add_bench(CLI::App& verb) {
+  const auto a = std::make_shared<BenchArguments>();
+  verb.require_subcommand(1);
+  const auto add = [&](const char* name, const char* summary, void (*run)(const BenchArguments&)) {
+    CLI::App* sub = verb.add_subcommand(name, summary);
+    sub->add_flag("--json", a->json, "print JSON");
+    sub->add_flag("--quick", a->quick, "fewer shapes or rounds");
+    sub->add_option("--rounds", a->rounds, "measurements of each, the median counts")
+        ->check(CLI::Range(1, 1000));
+    add_threads(*sub);
+    sub->callback([a, run] { run(*a); });
+  };
+  add("moe", "experts against a loop over them and against one dense product chain", bench_moe);
+  add("train", "training steps against what their matrix products alone would allow", bench_train);
+}
+
+}  // namespace gatewright::command

@@ -1,0 +1,17 @@
+// The verbs of `gatewright`, without LibTorch.
+#pragma once
+
+#include "command.h"
+
+namespace gatewright::command {
+
+void add_list(CLI::App& verb);
+void add_explain(CLI::App& verb);
+void add_recipe(CLI::App& verb);
+void add_tokenizer(CLI::App& verb);
+
+inline std::map<std::string, AddVerb> core_verbs() {
+  return {{"list", add_list}, {"explain", add_explain}, {"recipe", add_recipe}, {"tokenizer", add_tokenizer}};
+}
+
+}  // namespace gatewright::command

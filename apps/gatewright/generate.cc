@@ -1,0 +1,71 @@
+#include "gatewright/evaluate/generate.h"
+
+#include <fmt/format.h>
+
+#include "gatewright/base/error.h"
+#include "gatewright/base/file.h"
+#include "gatewright/base/interrupt.h"
+#include "model_folder.h"
+#include "tensor_verbs.h"
+
+namespace gatewright::command {
+namespace {
+
+struct GenerateArguments {
+  std::string model, prompt, device = "auto";
+  GenerateOptions options;
+  bool json = false, no_stop = false;
+};
+
+void run(const GenerateArguments& a) {
+  Model model = load_model(a.model, a.device);
+  std::string text = a.prompt == "-" ? read_file("-") : a.prompt;
+  std::vector<int32_t> prompt;
+  // Documents begin with the end-of-text token in training.
+  if (const auto end = model.tokenizer.end_of_text()) prompt.push_back(*end);
+  model.tokenizer.encode(text, prompt);
+  if (prompt.empty()) fail_usage("the prompt is empty");
+  GenerateOptions options = a.options;
+  if (!a.no_stop) options.stop = model.tokenizer.end_of_text();
+  catch_interrupts();
+  if (!a.json) print(text);
+  const std::vector<int32_t> tokens = generate(model.decoder, prompt, options, [&](int32_t token) {
+    if (!a.json) print(model.tokenizer.token_bytes(token));
+    return true;
+  });
+  if (!a.json) return print("\n");
+  print(OrderedJson({{"prompt", text}, {"tokens", tokens}, {"text", model.tokenizer.decode(tokens)}})
+            .dump(2, ' ', false, OrderedJson::error_handler_t::replace) +
+        "\n");
+}
+
+}  // namespace
+
+void add_generate(CLI::App& verb) {
+  const auto a = std::make_shared<GenerateArguments>();
+  GenerateOptions& o = a->options;
+  verb.add_option("MODEL", a->model, "model folder")->required();
+  verb.add_option("--prompt", a->prompt, "text to continue; - reads standard input")->required();
+  verb.add_option("--tokens", o.max_tokens, "tokens at most")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 20))
+      ->capture_default_str();
+  verb.add_option("--temperature", o.temperature, "0: always the most likely token")
+      ->check(CLI::Range(0.0, 100.0))
+      ->capture_default_str();
+  verb.add_option("--top-p", o.top_p, "draw from the smallest set of tokens with this probability")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str();
+  verb.add_option("--top-k", o.top_k, "draw from this many most likely tokens; 0: from all")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  verb.add_option("--seed", o.seed, "of the draws")->capture_default_str();
+  verb.add_flag("--no-stop", a->no_stop, "go on after the end of the text");
+  verb.add_option("--device", a->device, "auto, cpu or cuda")
+      ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
+      ->capture_default_str();
+  verb.add_flag("--json", a->json, "print JSON when it is done");
+  add_threads(verb);
+  verb.callback([a] { run(*a); });
+}
+
+}  // namespace gatewright::command

@@ -1,0 +1,87 @@
+#include <fmt/format.h>
+
+#include <cmath>
+
+#include "gatewright/base/error.h"
+#include "gatewright/base/interrupt.h"
+#include "gatewright/evaluate/routing_analysis.h"
+#include "gatewright/evaluate/trace_of.h"
+#include "gatewright/train/validation.h"
+#include "model_folder.h"
+#include "routing_report.h"
+#include "tensor_verbs.h"
+
+namespace gatewright::command {
+namespace {
+
+struct InspectArguments {
+  std::string model, trace, device = "auto";
+  std::vector<std::string> data;
+  int64_t sequence_length = 256, batch_size = 8, tokens = 200'000;
+  bool json = false;
+};
+
+RoutingAnalysis analyse_model(const InspectArguments& a, Model& model) {
+  if (a.data.empty()) fail_usage("--data is missing: the text to look at the routing on");
+  TraceHeader header = trace_header(model.decoder.spec(), {});
+  if (header.layers.empty()) fail("{} is a dense model: no layer routes", a.model);
+  const TextForModel text(a.data, model.tokenizer);
+  header.domains = text.cache().domains();
+  ValidationStream stream = text.stream(a.sequence_length, a.tokens);
+  RoutingAnalysis analysis(header);
+  std::optional<TraceWriter> writer;
+  if (!a.trace.empty()) writer.emplace(a.trace, header);
+  catch_interrupts();
+  validate_on(model.decoder, stream, a.batch_size, static_cast<int64_t>(header.domains.size()),
+              [&](const PackedBatch& packed, const DecoderOutput& output) {
+                const TraceBatch batch = trace_of(packed, output.routing);
+                analysis.add(batch);
+                if (writer) writer->add(batch);
+              });
+  if (interrupted()) fail("interrupted before the end of the text");
+  if (writer) writer->finish();
+  return analysis;
+}
+
+RoutingAnalysis analyse_trace(const std::string& path) {
+  TraceReader reader(path);
+  RoutingAnalysis analysis(reader.header());
+  while (const auto batch = reader.next()) analysis.add(*batch);
+  return analysis;
+}
+
+void inspect(const InspectArguments& a) {
+  if (std::filesystem::is_regular_file(a.model) && is_trace(a.model))
+    return print(a.json ? routing_json(a.model, analyse_trace(a.model), nullptr).dump(2) + "\n"
+                        : routing_text(analyse_trace(a.model), nullptr));
+  Model model = load_model(a.model, a.device);
+  const RoutingAnalysis analysis = analyse_model(a, model);
+  print(a.json ? routing_json(a.model, analysis, &model.tokenizer).dump(2) + "\n"
+               : routing_text(analysis, &model.tokenizer));
+}
+
+}  // namespace
+
+void add_inspect(CLI::App& verb) {
+  const auto a = std::make_shared<InspectArguments>();
+  verb.add_option("MODEL", a->model, "model folder, or a trace that was written before")->required();
+  verb.add_option("--data", a->data, "files and folders with text; top folders are domains")->expected(1, -1);
+  verb.add_option("--tokens", a->tokens, "about this many tokens, evenly spread; 0: all")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  verb.add_option("--sequence-length", a->sequence_length, "tokens of context at most")
+      ->check(CLI::Range(2, 1 << 20))
+      ->capture_default_str();
+  verb.add_option("--batch-size", a->batch_size, "sequences at once")
+      ->check(CLI::Range(1, 1 << 16))
+      ->capture_default_str();
+  verb.add_option("--trace", a->trace, "also write every choice into this file (docs/trace-format.md)");
+  verb.add_option("--device", a->device, "auto, cpu or cuda")
+      ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
+      ->capture_default_str();
+  verb.add_flag("--json", a->json, "print JSON");
+  add_threads(verb);
+  verb.callback([a] { inspect(*a); });
+}
+
+}  // namespace gatewright::command

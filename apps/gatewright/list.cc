@@ -1,0 +1,138 @@
+// gatewright list and gatewright explain: from the catalogue that was compiled in.
+#include <fmt/format.h>
+
+#include "catalogue.h"
+#include "core_verbs.h"
+#include "gatewright/base/error.h"
+#include "gatewright/base/nearest.h"
+#include "gatewright/report/table.h"
+#include "gatewright/report/terminal.h"
+
+namespace gatewright::command {
+namespace {
+
+OrderedJson catalogue() { return OrderedJson::parse(catalogue_text()); }
+
+std::vector<std::string> kinds(const OrderedJson& all) {
+  std::vector<std::string> names;
+  for (const auto& [kind, entries] : all.items()) names.push_back(kind);
+  return names;
+}
+
+std::string bold(const std::string& text) {
+  return use_colour(Output::kStandard) ? "\x1b[1m" + text + "\x1b[0m" : text;
+}
+
+std::string text_of(const OrderedJson& entry, const char* key) { return entry.value(key, std::string()); }
+
+void print_kind(const std::string& kind, const OrderedJson& entries) {
+  TextTable table({"", "", ""});
+  for (const OrderedJson& e : entries)
+    table.add({text_of(e, "name"), text_of(e, "summary"), text_of(e, "source")});
+  print(bold(kind) + "\n" + table.text(2) + "\n");
+}
+
+struct ListOptions {
+  std::string kind;
+  bool json = false;
+};
+
+void list(const ListOptions& options) {
+  OrderedJson all = catalogue();
+  if (!options.kind.empty()) {
+    if (!all.contains(options.kind))
+      fail_usage("there is no kind '{}'{}", options.kind, did_you_mean(options.kind, kinds(all)));
+    all = {{options.kind, all[options.kind]}};
+  }
+  if (options.json) return print(all.dump(2) + "\n");
+  for (const auto& [kind, entries] : all.items()) print_kind(kind, entries);
+}
+
+struct Found {
+  std::string kind;
+  OrderedJson entry;
+};
+
+/// "selector", "selectors" and "SELECTORS" mean the same kind.
+bool same_kind(const std::string& kind, const std::string& asked) {
+  return edit_distance(kind, asked) == 0 || edit_distance(kind, asked + "s") == 0 ||
+         edit_distance(kind + "s", asked) == 0;
+}
+
+std::vector<Found> find(const OrderedJson& all, const std::string& asked) {
+  const size_t colon = asked.find(':');
+  const std::string kind = colon == std::string::npos ? "" : asked.substr(0, colon);
+  const std::string name = colon == std::string::npos ? asked : asked.substr(colon + 1);
+  std::vector<Found> found;
+  std::vector<std::string> names;
+  bool kind_known = kind.empty();
+  for (const auto& [k, entries] : all.items()) {
+    if (!kind.empty() && !same_kind(k, kind)) continue;
+    kind_known = true;
+    for (const OrderedJson& e : entries) {
+      names.push_back(text_of(e, "name"));
+      if (names.back() == name) found.push_back({k, e});
+    }
+  }
+  if (!kind_known) fail_usage("there is no kind '{}'{}", kind, did_you_mean(kind, kinds(all)));
+  if (found.empty()) fail_usage("there is no '{}'{}", asked.substr(0, 80), did_you_mean(name, names));
+  return found;
+}
+
+void print_explanation(const Found& found) {
+  const OrderedJson& e = found.entry;
+  print(fmt::format("{}  ({})\n\n{}", bold(text_of(e, "name")), found.kind,
+                    wrapped(text_of(e, "summary"), 100, 2)));
+  const auto section = [&](const char* title, const char* key) {
+    if (const std::string text = text_of(e, key); !text.empty())
+      print("\n" + bold(title) + "\n" + wrapped(text, 100, 2));
+  };
+  section("Formula", "formula");
+  section("In a recipe", "place");
+  section("Source", "source");
+  if (e.contains("total_parameters"))
+    print(fmt::format("\n{}\n  {} in all, {} for a token\n", bold("Parameters"),
+                      short_count(e["total_parameters"].get<double>()),
+                      short_count(e["active_parameters"].get<double>())));
+  if (e["parameters"].empty()) return;
+  TextTable table({"key", "default", "allowed", "meaning"});
+  for (const OrderedJson& p : e["parameters"]) {
+    const std::string allowed = text_of(p, "allowed"), value = text_of(p, "default");
+    table.add({text_of(p, "name"), value.empty() ? "(must be given)" : value,
+               allowed.empty() ? text_of(p, "type") : allowed, text_of(p, "help")});
+  }
+  print("\n" + table.text(2));
+}
+
+}  // namespace
+
+void add_list(CLI::App& verb) {
+  const auto options = std::make_shared<ListOptions>();
+  verb.add_option("KIND", options->kind,
+                  "scorers, selectors, balance, experts, schedules, models, decorators or recipe");
+  verb.add_flag("--json", options->json, "print JSON");
+  verb.callback([options] { list(*options); });
+}
+
+void add_explain(CLI::App& verb) {
+  struct Options {
+    std::string name;
+    bool json = false;
+  };
+  const auto options = std::make_shared<Options>();
+  verb.add_option("NAME", options->name, "a name that `gatewright list` shows, or KIND:NAME")->required();
+  verb.add_flag("--json", options->json, "print JSON");
+  verb.callback([options] {
+    const std::vector<Found> found = find(catalogue(), options->name);
+    for (size_t i = 0; i < found.size(); ++i) {
+      if (options->json) {
+        print(found[i].entry.dump(2) + "\n");
+        continue;
+      }
+      if (i > 0) print("\n");
+      print_explanation(found[i]);
+    }
+  });
+}
+
+}  // namespace gatewright::command

@@ -1,0 +1,59 @@
+#include "model_folder.h"
+
+#include <unistd.h>
+
+#include "gatewright/base/error.h"
+#include "gatewright/base/parallel.h"
+#include "gatewright/models/checkpoint.h"
+#include "gatewright/report/terminal.h"
+#include "gatewright/train/device.h"
+#include "gatewright/train/packed_tensors.h"
+
+namespace gatewright::command {
+
+namespace fs = std::filesystem;
+
+Model load_model(const fs::path& folder, const std::string& device) {
+  if (!fs::is_directory(folder)) fail("there is no model folder {}", folder.string());
+  Tokenizer tokenizer = Tokenizer::load(folder / "tokenizer.json");
+  Decoder decoder = load_decoder(folder);
+  if (tokenizer.vocab_size() > decoder.spec().vocab_size)
+    fail("{} has {} tokens and {} only {}: they don't belong together", (folder / "tokenizer.json").string(),
+         tokenizer.vocab_size(), (folder / "config.json").string(), decoder.spec().vocab_size);
+  decoder.to(choose_device(device));
+  return {.decoder = std::move(decoder), .tokenizer = std::move(tokenizer)};
+}
+
+TextForModel::TextForModel(const std::vector<std::string>& paths, const Tokenizer& tokenizer)
+    : token_bytes_(token_byte_lengths(tokenizer)) {
+  const Corpus corpus = Corpus::read(as_paths(paths), {.validation_share = 1});
+  std::string name = (fs::temp_directory_path() / "gatewright-XXXXXX").string();
+  if (!mkdtemp(name.data()))
+    fail("no temporary folder can be made in {}", fs::temp_directory_path().string());
+  folder_ = name;
+  Progress progress("tokenising", "MB", static_cast<double>(corpus.bytes()) / 1e6);
+  cache_ = TokenCache::open_or_build(
+      folder_, facts_of(tokenizer), corpus,
+      [&](std::string_view text, std::vector<int32_t>& out) { tokenizer.encode(text, out); },
+      [&](int64_t done, int64_t) { progress.update(static_cast<double>(done) / 1e6); });
+}
+
+TextForModel::~TextForModel() {
+  std::error_code error;
+  fs::remove_all(folder_, error);
+}
+
+ValidationStream TextForModel::stream(int64_t sequence_length, int64_t most_tokens) const {
+  const int64_t sequences = most_tokens > 0 ? std::max<int64_t>(1, most_tokens / sequence_length) : 0;
+  return ValidationStream(*cache_, sequence_length, token_bytes_, Part::kValidation, sequences);
+}
+
+void add_threads(CLI::App& verb) {
+  verb.add_option_function<int>("--threads", set_num_threads, "threads to use; all cores when not given")
+      ->check(CLI::Range(1, 4096))
+      ->trigger_on_parse();
+}
+
+std::vector<fs::path> as_paths(const std::vector<std::string>& texts) { return {texts.begin(), texts.end()}; }
+
+}  // namespace gatewright::command

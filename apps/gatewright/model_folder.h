@@ -1,0 +1,47 @@
+// What the verbs that use a trained model share: the model with its tokenizer, and text prepared for it.
+#pragma once
+
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "command.h"
+#include "gatewright/base/json.h"
+#include "gatewright/models/decoder.h"
+#include "gatewright/text/corpus.h"
+#include "gatewright/text/packing.h"
+#include "gatewright/text/tokenizer.h"
+
+namespace gatewright::command {
+
+struct Model {
+  Decoder decoder;
+  Tokenizer tokenizer;
+};
+/// Reads config.json, model.safetensors and tokenizer.json; errors name the file. On the device asked for.
+Model load_model(const std::filesystem::path& folder, const std::string& device = "auto");
+
+/// All text of the paths as one validation part, tokenised into a cache in a temporary folder.
+class TextForModel {
+ public:
+  TextForModel(const std::vector<std::string>& paths, const Tokenizer& tokenizer);
+  ~TextForModel();
+  TextForModel(const TextForModel&) = delete;
+  TextForModel& operator=(const TextForModel&) = delete;
+
+  const TokenCache& cache() const { return *cache_; }
+  /// Every token once, or about `most_tokens` of them, evenly spread.
+  ValidationStream stream(int64_t sequence_length, int64_t most_tokens) const;
+
+ private:
+  std::filesystem::path folder_;
+  std::optional<TokenCache> cache_;
+  std::vector<int32_t> token_bytes_;
+};
+
+/// Options that several verbs have.
+void add_threads(CLI::App& verb);
+std::vector<std::filesystem::path> as_paths(const std::vector<std::string>& texts);
+
+}  // namespace gatewright::command

@@ -1,0 +1,132 @@
+#include "routing_report.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "gatewright/report/heat_map.h"
+#include "gatewright/report/table.h"
+#include "gatewright/report/terminal.h"
+
+namespace gatewright::command {
+namespace {
+
+constexpr size_t kUncertainShown = 12;
+constexpr int64_t kUncertainLeastCount = 5;
+
+std::vector<std::string> expert_names(size_t experts) {
+  std::vector<std::string> names;
+  for (size_t e = 0; e < experts; ++e) names.push_back(fmt::format("{}", e));
+  return names;
+}
+
+HeatMap domain_map(const RoutingAnalysis& analysis, const LayerAnalysis& layer) {
+  HeatMap map{.column_names = expert_names(layer.load.size())};
+  for (size_t d = 0; d < layer.domains.size(); ++d) {
+    map.row_names.push_back(analysis.header().domains[d]);
+    map.values.push_back(layer.domains[d]);
+  }
+  map.row_names.emplace_back("all");
+  map.values.push_back(layer.load);
+  return map;
+}
+
+struct Couple {
+  size_t first, second;
+  double share;
+};
+
+/// The two experts that go together most: share of the rarer one's tokens that visit both.
+Couple closest(const LayerAnalysis& layer) {
+  Couple best{0, 0, 0};
+  for (size_t i = 0; i < layer.together.size(); ++i) {
+    for (size_t j = 0; j < layer.together.size(); ++j) {
+      if (i != j && layer.together[i][j] > best.share) best = {i, j, layer.together[i][j]};
+    }
+  }
+  return best;
+}
+
+}  // namespace
+
+std::string shown_token(const Tokenizer& tokenizer, int32_t id) {
+  std::string text = "'";
+  for (char c : tokenizer.token_bytes(id)) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (c == '\n')
+      text += "\\n";
+    else if (c == '\t')
+      text += "\\t";
+    else if (byte < 0x20 || byte >= 0x7f)
+      text += fmt::format("\\x{:02x}", byte);
+    else
+      text += c;
+  }
+  return text + "'";
+}
+
+OrderedJson routing_json(const std::string& model, const RoutingAnalysis& analysis,
+                         const Tokenizer* tokenizer) {
+  OrderedJson json = {{"model", model}, {"tokens", analysis.tokens()}, {"layers", OrderedJson::array()}};
+  for (const LayerAnalysis& l : analysis.layers()) {
+    OrderedJson domains = OrderedJson::object();
+    for (size_t d = 0; d < l.domains.size(); ++d) {
+      if (!std::isnan(l.domains[d].front())) domains[analysis.header().domains[d]] = l.domains[d];
+    }
+    json["layers"].push_back(
+        {{"layer", l.layer},
+         {"experts", l.load.size()},
+         {"load", l.load},
+         {"entropy", l.entropy},
+         {"load_imbalance", l.load_imbalance},
+         {"experts_per_token", l.experts_per_token},
+         {"domains", domains},
+         {"mutual_information", {{"domain", l.domain_information}, {"token", l.token_information}}},
+         {"margin", l.mean_margin},
+         {"together", l.together}});
+  }
+  json["uncertain_tokens"] = OrderedJson::array();
+  for (const UncertainToken& t : analysis.most_uncertain(kUncertainShown, kUncertainLeastCount)) {
+    OrderedJson entry = {{"token", t.token}, {"count", t.count}, {"margin", t.margin}};
+    if (tokenizer) entry["text"] = shown_token(*tokenizer, t.token);
+    json["uncertain_tokens"].push_back(entry);
+  }
+  return json;
+}
+
+std::string domain_heat_maps(const RoutingAnalysis& analysis) {
+  const bool colour = use_colour(Output::kStandard);
+  std::string text;
+  for (const LayerAnalysis& layer : analysis.layers())
+    text += fmt::format("layer {}: share of each domain's visits that go to each expert\n{}\n", layer.layer,
+                        draw(domain_map(analysis, layer), colour, 2));
+  return text;
+}
+
+std::string routing_text(const RoutingAnalysis& analysis, const Tokenizer* tokenizer) {
+  TextTable table({"layer", ">experts", ">per token", ">entropy", ">of at most", ">imbalance", ">info domain",
+                   ">info token", ">margin", "go together"});
+  for (const LayerAnalysis& l : analysis.layers()) {
+    const Couple couple = closest(l);
+    table.add({fmt::format("{}", l.layer), fmt::format("{}", l.load.size()),
+               fmt::format("{:.2f}", l.experts_per_token), fmt::format("{:.3f}", l.entropy),
+               fmt::format("{:.3f}", std::log2(static_cast<double>(l.load.size()))),
+               fmt::format("{:.2f}", l.load_imbalance), fmt::format("{:.3f}", l.domain_information),
+               fmt::format("{:.3f}", l.token_information), fmt::format("{:.3f}", l.mean_margin),
+               couple.share > 0
+                   ? fmt::format("{} with {} ({:.0f} %)", couple.first, couple.second, 100 * couple.share)
+                   : ""});
+  }
+  std::string text = fmt::format("{} tokens; entropy and information in bits\n\n{}\n{}", analysis.tokens(),
+                                 table.text(), domain_heat_maps(analysis));
+  const auto uncertain = analysis.most_uncertain(kUncertainShown, kUncertainLeastCount);
+  if (uncertain.empty()) return text;
+  TextTable tokens({"token", ">count", ">mean margin"});
+  for (const UncertainToken& t : uncertain)
+    tokens.add({tokenizer ? shown_token(*tokenizer, t.token) : fmt::format("{}", t.token),
+                fmt::format("{}", t.count), fmt::format("{:.4f}", t.margin)});
+  return text + "the most uncertain routing (frequent tokens with the smallest margins):\n" + tokens.text(2);
+}
+
+}  // namespace gatewright::command

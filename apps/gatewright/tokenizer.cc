@@ -1,0 +1,154 @@
+#include "gatewright/text/tokenizer.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "core_verbs.h"
+#include "gatewright/base/error.h"
+#include "gatewright/base/file.h"
+#include "gatewright/base/json.h"
+#include "gatewright/report/terminal.h"
+#include "gatewright/text/bpe_trainer.h"
+#include "gatewright/text/documents.h"
+
+namespace gatewright::command {
+namespace {
+
+struct TokenizerArguments {
+  std::string tokenizer, out, input = "-", text;
+  std::vector<std::string> files;
+  BpeTrainerOptions training;
+  bool json = false;
+};
+
+std::string shown(std::string_view bytes) {
+  std::string text;
+  for (char c : bytes) {
+    const auto byte = static_cast<unsigned char>(c);
+    text += c == '\n'                     ? "\\n"
+            : c == '\t'                   ? "\\t"
+            : byte < 0x20 || byte == 0x7f ? fmt::format("\\x{:02x}", byte)
+                                          : std::string(1, c);
+  }
+  return text;
+}
+
+void train(const TokenizerArguments& a) {
+  if (std::filesystem::is_directory(a.out)) fail_usage("--out {} is a folder, a file was expected", a.out);
+  BpeTrainer trainer;
+  std::optional<Progress> progress(std::in_place, "reading", "MB", 0.0);
+  int64_t bytes = 0;
+  const std::vector<std::filesystem::path> paths(a.files.begin(), a.files.end());
+  read_documents(paths, {}, [&](const Document& document) {
+    trainer.add(document.text);
+    bytes += static_cast<int64_t>(document.text.size());
+  });
+  progress.emplace("merging", "merges", static_cast<double>(a.training.vocab_size - 257));
+  BpeTrainerOptions options = a.training;
+  options.progress = [&](int64_t merges, int64_t) { progress->update(static_cast<double>(merges)); };
+  const BpeTraining training = trainer.train(options);
+  progress.reset();
+  training.tokenizer.save(a.out);
+  if (training.ran_out)
+    note(fmt::format("warning: the text has no more pairs to merge: the vocabulary has {} tokens, not {}",
+                     training.tokenizer.vocab_size(), a.training.vocab_size));
+  note(fmt::format("{}: {} tokens from {:.1f} MB of text", a.out, training.tokenizer.vocab_size(),
+                   static_cast<double>(bytes) / 1e6));
+}
+
+std::string joined(const std::vector<int32_t>& ids, char separator) {
+  std::string text;
+  text.reserve(ids.size() * 5);
+  for (size_t i = 0; i < ids.size(); ++i) {
+    if (i) text += separator;
+    fmt::format_to(std::back_inserter(text), "{}", ids[i]);
+  }
+  return text;
+}
+
+void encode(const TokenizerArguments& a) {
+  const Tokenizer tokenizer = Tokenizer::load(a.tokenizer);
+  std::vector<int32_t> ids;
+  if (a.input == "-") {
+    ids = tokenizer.encode(read_file("-"));
+  } else {
+    const MappedFile file(a.input);
+    ids = tokenizer.encode(file.text());
+  }
+  print(a.json ? "{\"ids\": [" + joined(ids, ',') + "]}\n" : joined(ids, ' ') + "\n");
+}
+
+std::vector<int32_t> ids_of(const std::string& text, const std::string& what) {
+  const Json json = parse_json(text, what);
+  const Json& list = json.is_object() && json.contains("ids") ? json["ids"] : json;
+  require(list.is_array(), "{}: {{\"ids\": [...]}} was expected", what);
+  std::vector<int32_t> ids;
+  for (const Json& id : list) {
+    require(id.is_number_integer() && id >= 0 && id <= INT32_MAX, "{}: '{}' is not a token id", what,
+            id.dump().substr(0, 40));
+    ids.push_back(id.get<int32_t>());
+  }
+  return ids;
+}
+
+void decode(const TokenizerArguments& a) {
+  const Tokenizer tokenizer = Tokenizer::load(a.tokenizer);
+  print(tokenizer.decode(ids_of(read_file(a.input), a.input == "-" ? "standard input" : a.input)));
+}
+
+void show(const TokenizerArguments& a) {
+  const Tokenizer tokenizer = Tokenizer::load(a.tokenizer);
+  if (!a.text.empty()) {
+    for (int32_t id : tokenizer.encode(a.text))
+      print(fmt::format("{:>7}  '{}'\n", id, shown(tokenizer.token_bytes(id))));
+    return;
+  }
+  std::vector<int32_t> longest(static_cast<size_t>(tokenizer.vocab_size()));
+  for (size_t i = 0; i < longest.size(); ++i) longest[i] = static_cast<int32_t>(i);
+  std::ranges::stable_sort(longest, std::greater{},
+                           [&](int32_t id) { return tokenizer.token_bytes(id).size(); });
+  const auto end = tokenizer.end_of_text();
+  print(fmt::format("byte-level BPE, {} tokens, end of text {}\nlongest tokens:\n", tokenizer.vocab_size(),
+                    end ? fmt::format("{}", *end) : std::string("none")));
+  for (size_t i = 0; i < std::min<size_t>(20, longest.size()); ++i)
+    print(fmt::format("{:>7}  '{}'\n", longest[i], shown(tokenizer.token_bytes(longest[i]))));
+}
+
+}  // namespace
+
+void add_tokenizer(CLI::App& verb) {
+  const auto a = std::make_shared<TokenizerArguments>();
+  verb.require_subcommand(1);
+  CLI::App* sub = verb.add_subcommand("train", "learn a byte-level BPE from text");
+  sub->add_option("FILES", a->files, "files and folders with text; - for standard input")->required();
+  sub->add_option("--vocab-size", a->training.vocab_size, "tokens: 256 bytes, <|endoftext|> and merges")
+      ->check(CLI::Range(257, 1 << 20))
+      ->capture_default_str();
+  sub->add_option("--min-frequency", a->training.min_frequency, "a pair seen less often is not merged")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  sub->add_option("--out", a->out, "tokenizer.json to write")->required();
+  sub->footer("Example:\n  gatewright tokenizer train --vocab-size 16384 --out tokenizer.json ~/books");
+  sub->callback([a] { train(*a); });
+  const auto common = [&](const char* name, const char* summary) {
+    CLI::App* s = verb.add_subcommand(name, summary);
+    s->add_option("--tokenizer", a->tokenizer, "a tokenizer.json")->required();
+    return s;
+  };
+  sub = common("encode", "text to token ids");
+  sub->add_option("FILE", a->input, "text; - for standard input")->capture_default_str();
+  sub->add_flag("--json", a->json, "print {\"ids\": [...]}");
+  sub->footer("Example:\n  echo hello | gatewright tokenizer encode --tokenizer tokenizer.json --json -");
+  sub->callback([a] { encode(*a); });
+  sub = common("decode", "token ids to text");
+  sub->add_option("FILE", a->input, "{\"ids\": [...]}; - for standard input")->capture_default_str();
+  sub->footer("Example:\n  gatewright tokenizer decode --tokenizer tokenizer.json ids.json");
+  sub->callback([a] { decode(*a); });
+  sub = common("show", "how a text is cut, or the longest tokens");
+  sub->add_option("TEXT", a->text, "text to cut into tokens");
+  sub->footer("Example:\n  gatewright tokenizer show --tokenizer tokenizer.json 'some text'");
+  sub->callback([a] { show(*a); });
+}
+
+}  // namespace gatewright::command

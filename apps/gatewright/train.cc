@@ -1,0 +1,121 @@
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <memory>
+
+#include "gatewright/base/error.h"
+#include "gatewright/base/file.h"
+#include "gatewright/base/interrupt.h"
+#include "gatewright/report/terminal.h"
+#include "gatewright/train/recipe.h"
+#include "gatewright/train/train.h"
+#include "model_folder.h"
+#include "recipes.h"
+#include "tensor_verbs.h"
+#include "watcher.h"
+
+namespace gatewright::command {
+namespace {
+
+struct TrainArguments {
+  std::string recipe, out, cache;
+  std::vector<std::string> data, settings;
+  bool dry_run = false, restart = false, json = false;
+};
+
+/// A file, or the name of a starting recipe.
+Recipe recipe_of(const TrainArguments& a) {
+  if (!std::filesystem::exists(a.recipe)) {
+    if (const StartingRecipe* starting = find_recipe(a.recipe))
+      return make_recipe(starting->text, "recipe " + a.recipe, a.settings);
+  }
+  return load_recipe(a.recipe, a.settings);
+}
+
+std::vector<std::string> data_of(const TrainArguments& a, const Recipe& recipe) {
+  if (!a.data.empty()) return a.data;
+  if (recipe.data.paths.empty())
+    fail_usage(
+        "there is no text to train on: give --data PATHS (files, folders, JSON lines), or data.paths in the "
+        "recipe");
+  return recipe.data.paths;
+}
+
+void check_out(const std::string& out) {
+  if (std::filesystem::exists(out) && !std::filesystem::is_directory(out))
+    fail("{} is a file; --out must be a folder, or a path where one can be made", out);
+}
+
+void tell_corpus(const Corpus& corpus) {
+  const ReadSummary& s = corpus.summary();
+  std::string left_out;
+  const auto add = [&](int64_t count, const char* what) {
+    if (count) left_out += fmt::format("{}{} {}", left_out.empty() ? "; left out: " : ", ", count, what);
+  };
+  add(s.duplicates, "duplicates"), add(s.binary, "binary"), add(s.unreadable, "unreadable"),
+      add(s.empty, "empty");
+  note(fmt::format("text: {} documents, {:.1f} MB, domains {}{}",
+                   corpus.train().size() + corpus.validation().size(),
+                   static_cast<double>(corpus.bytes()) / 1e6, fmt::join(corpus.domains(), " "), left_out));
+}
+
+void train(const TrainArguments& a) {
+  const Recipe recipe = recipe_of(a);
+  const std::vector<std::string> paths = data_of(a, recipe);
+  check_out(a.out);
+  const Corpus corpus =
+      Corpus::read(as_paths(paths), {.validation_share = recipe.data.validation_share, .seed = recipe.seed});
+  tell_corpus(corpus);
+  if (a.dry_run) {
+    const ParameterCounts counts = count_parameters(recipe.model);
+    note(fmt::format(
+        "the recipe is sound: {} parameters, {} active, {} steps of {} tokens; nothing was trained",
+        short_count(static_cast<double>(counts.total)), short_count(static_cast<double>(counts.active)),
+        recipe.train.steps,
+        recipe.train.accumulate * recipe.train.batch_size * recipe.train.sequence_length));
+    return;
+  }
+  catch_interrupts();
+  Watcher watcher(/*quiet=*/false);
+  const TrainOutcome outcome =
+      train_model({.recipe = recipe, .out = a.out, .cache = a.cache, .restart = a.restart}, corpus, watcher);
+  watcher.clear();
+  if (outcome.kind == TrainOutcome::Kind::kInterrupted)
+    fail("stopped after step {} of {}; the same command goes on from there", outcome.steps,
+         recipe.train.steps);
+  if (outcome.kind == TrainOutcome::Kind::kAlreadyFinished) return;
+  if (a.json) {
+    print(OrderedJson({{"model", a.out},
+                       {"steps", outcome.steps},
+                       {"validation_bits_per_byte", outcome.validation_bits_per_byte},
+                       {"tokens_per_second", outcome.tokens_per_second}})
+              .dump(2) +
+          "\n");
+    return;
+  }
+  print(fmt::format("{}: {} steps, {:.4f} bits per byte on the validation text, {} tokens/s\n", a.out,
+                    outcome.steps, outcome.validation_bits_per_byte, short_count(outcome.tokens_per_second)));
+}
+
+}  // namespace
+
+void add_train(CLI::App& verb) {
+  const auto a = std::make_shared<TrainArguments>();
+  verb.add_option("RECIPE", a->recipe,
+                  "a TOML file, - for standard input, or a name that `gatewright recipe` lists")
+      ->required();
+  verb.add_option("--data", a->data, "files and folders with text; top folders are domains")->expected(1, -1);
+  verb.add_option("--out", a->out, "folder of the model")->required();
+  verb.add_option("--set", a->settings, "KEY=VALUE over the recipe, such as train.steps=200")
+      ->expected(1)
+      ->take_all();
+  verb.add_option("--cache", a->cache,
+                  "folder for the tokenised text, kept and found again by later trainings");
+  verb.add_flag("--restart", a->restart, "throw away what is in the folder and begin anew");
+  verb.add_flag("--dry-run", a->dry_run, "check everything and train nothing");
+  verb.add_flag("--json", a->json, "print the result as JSON");
+  add_threads(verb);
+  verb.callback([a] { train(*a); });
+}
+
+}  // namespace gatewright::command

@@ -1,0 +1,40 @@
+#include "command.h"
+
+namespace gatewright::command {
+
+const std::vector<Verb>& verbs() {
+  static const std::vector<Verb> all = {
+      {"train", "train a model from a recipe", true,
+       "  gatewright train tiny --data ~/books --out my-model\n"
+       "  gatewright train my.toml --data ~/books --out my-model --set train.steps=500 --set "
+       "routing.top_k=4\n"
+       "  gatewright train my.toml --data ~/books --out my-model --dry-run\n\n"
+       "An interrupted training (Ctrl-C, power cut) goes on when the same command is given again."},
+      {"evaluate", "perplexity and bits per byte of a model on text, for each domain", true,
+       "  gatewright evaluate my-model --data ~/books\n"
+       "  gatewright evaluate my-model --data ~/books --json | jq .bits_per_byte"},
+      {"generate", "continue a text", true,
+       "  gatewright generate my-model --prompt 'Once upon a time' --tokens 100\n"
+       "  echo 'int main(' | gatewright generate my-model --prompt - --temperature 0"},
+      {"inspect", "how a model routes: load, domains, information, uncertain tokens, heat map", true,
+       "  gatewright inspect my-model --data ~/books\n"
+       "  gatewright inspect my-model --data ~/books --trace routing.trace --json"},
+      {"logits", "logits and routing of given tokens", true,
+       "  gatewright logits my-model --tokens 1,2,3 --json"},
+      {"tokenizer", "train and use tokenizers", false,
+       "  gatewright tokenizer train --vocab-size 16384 --out tokenizer.json ~/books\n"
+       "  gatewright tokenizer show --tokenizer tokenizer.json 'some text'"},
+      {"list", "everything that can be named in a recipe", false,
+       "  gatewright list\n  gatewright list selectors\n  gatewright list --json | jq '.scorers[].name'"},
+      {"explain", "parameters, formula and source of one of them", false,
+       "  gatewright explain top_p\n  gatewright explain scorer:random\n  gatewright explain recipe:train"},
+      {"recipe", "recipes to start from", false, "  gatewright recipe\n  gatewright recipe tiny > my.toml"},
+      {"quickstart", "train and compare a dense model and mixtures of experts on text of this machine", true,
+       "  gatewright quickstart\n  gatewright quickstart --data ~/books --minutes 20"},
+      {"bench", "measure this machine: experts (moe) and training (train)", true,
+       "  gatewright bench moe --quick\n  gatewright bench train --json"},
+  };
+  return all;
+}
+
+}  // namespace gatewright::command

@@ -1,0 +1,15 @@
+// From what a model did with a batch to the plain values of a trace.
+#pragma once
+
+#include "gatewright/formats/routing_trace.h"
+#include "gatewright/models/decoder.h"
+#include "gatewright/text/packing.h"
+
+namespace gatewright {
+
+TraceHeader trace_header(const DecoderSpec& spec, std::vector<std::string> domains);
+/// Tokens that fill up the last sequence (without target) are left out.
+TraceBatch trace_of(const PackedBatch& packed, const std::vector<RoutingRecord>& records);
+LayerTrace layer_trace(const RoutingRecord& record);
+
+}  // namespace gatewright

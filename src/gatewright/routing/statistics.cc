@@ -1,0 +1,98 @@
+#include "gatewright/routing/statistics.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+namespace gatewright {
+namespace {
+
+double mean_over(const std::vector<LayerStatistics>& layers, double (*value)(const LayerStatistics&)) {
+  if (layers.empty()) return 0;
+  double sum = 0;
+  for (const LayerStatistics& l : layers) sum += value(l);
+  return sum / static_cast<double>(layers.size());
+}
+
+/// Running mean of a named value after `batches` values before it.
+void add_mean(std::vector<std::pair<std::string, double>>& means, const std::string& name, double value,
+              int64_t batches) {
+  auto it = std::ranges::find(means, name, &std::pair<std::string, double>::first);
+  if (it == means.end()) it = means.insert(means.end(), {name, 0.0});
+  it->second += (value - it->second) / static_cast<double>(batches + 1);
+}
+
+}  // namespace
+
+double LayerStatistics::pairs() const { return std::accumulate(counts.begin(), counts.end(), 0.0); }
+
+double LayerStatistics::load_imbalance() const {
+  const double all = pairs();
+  if (all <= 0) return 0;
+  return std::ranges::max(counts) * static_cast<double>(counts.size()) / all - 1;
+}
+
+int64_t LayerStatistics::dead_experts() const { return std::ranges::count(counts, 0.0); }
+
+void RoutingStatistics::add(std::span<const RoutingRecord> records) {
+  layers_.resize(records.size());
+  batches_.resize(records.size());
+  for (size_t i = 0; i < records.size(); ++i) {
+    const RoutingRecord& record = records[i];
+    LayerStatistics& layer = layers_[i];
+    const Tensor begin = record.assignment.expert_begin.to(at::kCPU);
+    const auto* b = begin.data_ptr<int64_t>();
+    layer.layer = record.layer;
+    layer.counts.resize(static_cast<size_t>(record.assignment.num_experts()));
+    for (size_t e = 0; e < layer.counts.size(); ++e) layer.counts[e] += static_cast<double>(b[e + 1] - b[e]);
+    layer.tokens += record.assignment.num_tokens;
+    const Tensor logits = record.scores.logits.detach();
+    if (logits.numel() > 0) {
+      const auto [least, largest] = logits.aminmax();
+      for (double extreme : {least.item<double>(), largest.item<double>()}) {
+        if (std::isfinite(extreme)) layer.largest_logit = std::max(layer.largest_logit, std::abs(extreme));
+      }
+    }
+    for (const RoutingRecord::TermValue& term : record.balance) {
+      if (term.value.defined()) add_mean(layer.balance, term.name, term.value.item<double>(), batches_[i]);
+    }
+    ++batches_[i];
+  }
+}
+
+double RoutingStatistics::load_imbalance() const {
+  return mean_over(layers_, [](const LayerStatistics& l) { return l.load_imbalance(); });
+}
+
+double RoutingStatistics::experts_per_token() const {
+  return mean_over(layers_, [](const LayerStatistics& l) {
+    return l.tokens ? l.pairs() / static_cast<double>(l.tokens) : 0.0;
+  });
+}
+
+int64_t RoutingStatistics::dead_experts() const {
+  int64_t dead = 0;
+  for (const LayerStatistics& l : layers_) dead += l.dead_experts();
+  return dead;
+}
+
+double RoutingStatistics::largest_logit() const {
+  double largest = 0;
+  for (const LayerStatistics& l : layers_) largest = std::max(largest, l.largest_logit);
+  return largest;
+}
+
+std::vector<std::pair<std::string, double>> RoutingStatistics::balance() const {
+  std::vector<std::pair<std::string, double>> means;
+  std::vector<std::pair<std::string, int64_t>> seen;
+  for (const LayerStatistics& l : layers_) {
+    for (const auto& [name, value] : l.balance) {
+      auto count = std::ranges::find(seen, name, &std::pair<std::string, int64_t>::first);
+      if (count == seen.end()) count = seen.insert(seen.end(), {name, 0});
+      add_mean(means, name, value, count->second++);
+    }
+  }
+  return means;
+}
+
+}  // namespace gatewright

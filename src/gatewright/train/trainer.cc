@@ -1,0 +1,108 @@
+#include "gatewright/train/trainer.h"
+
+#include <fmt/format.h>
+
+#include <cmath>
+#include <numbers>
+
+#include "gatewright/layers/cross_entropy.h"
+#include "gatewright/train/autocast.h"
+#include "gatewright/train/packed_tensors.h"
+
+namespace gatewright {
+namespace {
+
+constexpr int64_t kStepsBeforeSpikes = 20;  // a mean over fewer steps says little
+
+}  // namespace
+
+Trainer::Trainer(Decoder& model, TrainStream& stream, const TrainOptions& options)
+    : model_(model),
+      stream_(stream),
+      options_(options),
+      schedule_(schedules().at(options.schedule.name).make(options.schedule.values)),
+      parameters_(model.parameters()),
+      optimizer_(parameters_, options.optimizer) {}
+
+double Trainer::run_micro_batch(StepResult& result) {
+  const PackedBatch packed = stream_.next(options_.batch_size);
+  const Batch batch = to_batch(packed, model_.head().device());
+  Tensor loss, cross_entropy;
+  {
+    const Autocast autocast(options_.precision == "bfloat16" && model_.head().is_cuda());
+    const DecoderOutput output = model_.forward(batch, {.training = true, .step = steps_done()});
+    cross_entropy = linear_cross_entropy(output.hidden.reshape({-1, model_.spec().hidden_size}),
+                                         model_.head(), batch.targets.reshape({-1}));
+    loss = cross_entropy;
+    if (output.balance_loss.defined()) {
+      loss = loss + output.balance_loss;
+      result.balance_loss += output.balance_loss.item<double>() / static_cast<double>(options_.accumulate);
+    }
+    statistics_.add(output.routing);
+  }
+  if (options_.accumulate > 1) loss = loss / static_cast<double>(options_.accumulate);
+  loss.backward();
+  const double value = cross_entropy.item<double>();
+  const auto targets = std::ranges::count_if(packed.targets, [](int32_t t) { return t >= 0; });
+  result.tokens += targets;
+  result.loss += value / static_cast<double>(options_.accumulate);
+  if (packed.bytes > 0)
+    result.bits_per_byte += value * static_cast<double>(targets) / std::numbers::ln2 /
+                            static_cast<double>(packed.bytes * options_.accumulate);
+  return value;
+}
+
+void Trainer::check_loss(double loss, double norm) {
+  if (!std::isfinite(loss) || !std::isfinite(norm))
+    throw Diverged(fmt::format(
+        "the training diverged at step {}: the {} is not a number. A lower train.learning_rate, a longer "
+        "train.warmup_steps or a smaller train.clip_norm usually helps",
+        steps_done() + 1, std::isfinite(loss) ? "gradient" : "loss"));
+  if (options_.spike_factor > 0 && steps_done() >= kStepsBeforeSpikes &&
+      loss > options_.spike_factor * mean_loss_)
+    throw Diverged(
+        fmt::format("the training diverged at step {}: the loss jumped to {:.3f} from a mean of {:.3f} "
+                    "(train.spike_factor is "
+                    "{:g}). A lower train.learning_rate or a longer train.warmup_steps usually helps",
+                    steps_done() + 1, loss, mean_loss_, options_.spike_factor));
+  const double keep =
+      std::min(0.95, static_cast<double>(steps_done()) / static_cast<double>(steps_done() + 1));
+  mean_loss_ = keep * mean_loss_ + (1 - keep) * loss;
+}
+
+StepResult Trainer::step() {
+  StepResult result;
+  for (int64_t i = 0; i < options_.accumulate; ++i) run_micro_batch(result);
+  result.gradient_norm = gradient_norm(parameters_);
+  check_loss(result.loss, result.gradient_norm);
+  result.learning_rate = options_.learning_rate * schedule_(steps_done(), options_.steps);
+  optimizer_.step(result.learning_rate, clip_factor(result.gradient_norm, options_.clip_norm));
+  optimizer_.zero_grad();
+  model_.end_step();
+  return result;
+}
+
+RoutingStatistics Trainer::take_statistics() { return std::exchange(statistics_, {}); }
+
+OrderedJson Trainer::progress() const {
+  const TrainStream::State at = stream_.state();
+  return {{"step", steps_done()},
+          {"epoch", at.epoch},
+          {"position", at.position},
+          {"random", model_.random_state()},
+          {"mean_loss", mean_loss_}};
+}
+
+void Trainer::restore(const ParameterList& moments, const Json& progress, std::string_view what) {
+  try {
+    optimizer_.load_state(moments, progress.at("step").get<int64_t>());
+    stream_.seek(
+        {.epoch = progress.at("epoch").get<int64_t>(), .position = progress.at("position").get<int64_t>()});
+    model_.set_random_state(progress.at("random").get<std::vector<uint64_t>>());
+    mean_loss_ = progress.at("mean_loss").get<double>();
+  } catch (const Json::exception& e) {
+    fail("{} is not a training's state: {}", what, e.what());
+  }
+}
+
+}  // namespace gatewright
