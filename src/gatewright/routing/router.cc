@@ -97,8 +97,7 @@ RoutingRecord Router::route(const Tensor& hidden, const RoutingContext& context)
   record.scores.logits = scorer_->logits(hidden.to(at::kFloat), context);
   record.scores.probabilities = activate(activation_, record.scores.logits);
   for (WeightedTerm& t : balance_) t.term->before_choice(record.scores);
-  const choice::Selection selection = select(record.scores, context);
-  record.assignment = weigh(weights_, record.scores, selection);
+  record.assignment = weigh(weights_, record.scores, select(record.scores, context));
   add_balance(record, context);
   return record;
 }

@@ -16,7 +16,7 @@ struct Scores {
   int64_t num_experts() const { return logits.size(1); }
 };
 
-/// Probabilities of logits, differentiable; a row of -inf gives zeros.
+/// Probabilities of logits, differentiable; -inf gives 0, also where a whole row is -inf.
 Tensor activate(choice::Activation activation, const Tensor& logits);
 
 /// What a selector compares: probabilities or logits (as it reads), plus the selection bias, -inf where the

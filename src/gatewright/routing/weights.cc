@@ -1,7 +1,12 @@
 #include "gatewright/routing/weights.h"
 
+#include <utility>
+
 namespace gatewright {
 namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
 
 /// Sum of the pairs' values over each token: [N] -> [T].
 Tensor sum_by_token(const Assignment& pairs) {
@@ -22,14 +27,54 @@ Tensor chosen_exponentials(const Scores& scores, const choice::Pairs& reference)
 
 Assignment divided_by_sum(const Tensor& values, const choice::Pairs& pairs, const choice::Pairs& reference) {
   Assignment result = make_assignment(pairs, values);
-  const Tensor sums = sum_by_token(make_assignment(reference, values)).clamp_min(1e-20);
-  result.weight = result.weight / sums.index_select(0, result.token);
+  const Tensor sums = sum_by_token(make_assignment(reference, values));
+  const Tensor divisors = sums.masked_fill(sums.detach().abs() < 1e-20, 1e-20);
+  result.weight = result.weight / divisors.index_select(0, result.token);
   return result;
 }
 
+choice::ScoreRows rows_of(const Tensor& table) {
+  return {.values = {table.data_ptr<float>(), static_cast<size_t>(table.numel())},
+          .num_tokens = table.size(0),
+          .num_experts = table.size(1)};
+}
+
+/// What the backward pass needs of a choice; no tensor.
+struct Choice : torch::CustomClassHolder {
+  choice::WeightRule rule;
+  choice::Selection selection;
+  std::vector<int64_t> place;  // of each pair by token among the pairs by expert
+};
+
+/// choice::weights with its derivative: one pass over the chosen entries instead of operations on [T, E].
+struct CpuWeights : torch::autograd::Function<CpuWeights> {
+  static Tensor forward(AutogradContext* context, const Tensor& scores, c10::intrusive_ptr<Choice> choice) {
+    const std::vector<float> by_token = choice::weights(choice->rule, rows_of(scores), choice->selection);
+    Tensor weight = at::empty({static_cast<int64_t>(by_token.size())}, at::kFloat);
+    float* out = weight.data_ptr<float>();
+    for (size_t i = 0; i < by_token.size(); ++i) out[choice->place[i]] = by_token[i];
+    context->save_for_backward({scores});
+    context->saved_data["choice"] = c10::IValue::make_capsule(std::move(choice));
+    return weight;
+  }
+
+  static variable_list backward(AutogradContext* context, const variable_list& gradients) {
+    const Tensor scores = context->get_saved_variables()[0], gradient = gradients[0].contiguous();
+    const auto choice = c10::static_intrusive_pointer_cast<Choice>(context->saved_data["choice"].toCapsule());
+    const float* by_expert = gradient.data_ptr<float>();
+    std::vector<float> by_token(choice->place.size());
+    for (size_t i = 0; i < by_token.size(); ++i) by_token[i] = by_expert[choice->place[i]];
+    Tensor result = at::zeros_like(scores);
+    choice::add_weights_gradient(choice->rule, rows_of(scores), choice->selection, by_token,
+                                 {result.data_ptr<float>(), static_cast<size_t>(result.numel())});
+    return {result, Tensor()};
+  }
+};
+
 }  // namespace
 
-Assignment weigh(const choice::WeightRule& rule, const Scores& scores, const choice::Selection& selection) {
+Assignment weigh_with_tensors(const choice::WeightRule& rule, const Scores& scores,
+                              const choice::Selection& selection) {
   const int64_t num_experts = scores.num_experts();
   const choice::Pairs pairs = choice::by_expert(selection.rows, num_experts);
   const choice::Pairs reference =
@@ -51,6 +96,17 @@ Assignment weigh(const choice::WeightRule& rule, const Scores& scores, const cho
   }
   if (rule.scale != 1.0) result.weight = result.weight * rule.scale;
   return result;
+}
+
+Assignment weigh(const choice::WeightRule& rule, const Scores& scores, choice::Selection selection) {
+  const Tensor& table = choice::reads_logits(rule.weighting) ? scores.logits : scores.probabilities;
+  if (!table.is_cpu() || table.scalar_type() != at::kFloat)
+    return weigh_with_tensors(rule, scores, selection);
+  auto choice = c10::make_intrusive<Choice>();
+  choice->rule = rule;
+  choice->selection = std::move(selection);
+  const choice::Pairs pairs = choice::by_expert(choice->selection.rows, scores.num_experts(), &choice->place);
+  return make_assignment_from_pair_weights(pairs, CpuWeights::apply(table.contiguous(), std::move(choice)));
 }
 
 }  // namespace gatewright

@@ -14,7 +14,7 @@ std::vector<int64_t> begins(std::span<const int64_t> counts) {
 
 }  // namespace
 
-Pairs by_expert(const Rows& rows, int64_t num_experts) {
+Pairs by_expert(const Rows& rows, int64_t num_experts, std::vector<int64_t>* place) {
   std::vector<int64_t> counts(static_cast<size_t>(num_experts), 0);
   for (int32_t e : rows.expert) {
     require(e >= 0 && e < num_experts, "[pairs] expert {} was chosen, the experts are 0 to {}", e,
@@ -25,8 +25,14 @@ Pairs by_expert(const Rows& rows, int64_t num_experts) {
               .expert_begin = begins(counts),
               .token = std::vector<int64_t>(rows.expert.size())};
   std::vector<int64_t> next(pairs.expert_begin.begin(), pairs.expert_begin.end() - 1);
+  if (place != nullptr) place->resize(rows.expert.size());
+  size_t i = 0;
   for (int64_t t = 0; t < pairs.num_tokens; ++t) {
-    for (int32_t e : rows.row(t)) pairs.token[static_cast<size_t>(next[static_cast<size_t>(e)]++)] = t;
+    for (int32_t e : rows.row(t)) {
+      const int64_t at = next[static_cast<size_t>(e)]++;
+      pairs.token[static_cast<size_t>(at)] = t;
+      if (place != nullptr) (*place)[i++] = at;
+    }
   }
   return pairs;
 }

@@ -33,7 +33,8 @@ struct Rows {
 
 /// The same pairs the other way round. Stable: experts ascend within a token, tokens within an expert. Fails
 /// when an expert or a token does not exist.
-Pairs by_expert(const Rows& rows, int64_t num_experts);
+/// `place`, when given, receives where each pair of `rows` lies in the result.
+Pairs by_expert(const Rows& rows, int64_t num_experts, std::vector<int64_t>* place = nullptr);
 Rows by_token(const Pairs& pairs);
 
 /// Fails naming `what` unless expert_begin is monotone and ends at N, and the tokens of each expert ascend

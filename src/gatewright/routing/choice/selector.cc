@@ -31,6 +31,24 @@ std::vector<int32_t> best_experts(std::span<const float> scores, int64_t limit) 
   return order;
 }
 
+void append_at_least(std::span<const float> scores, float least, int64_t k, std::vector<int32_t>& chosen) {
+  const float allowed = std::max(least, std::numeric_limits<float>::lowest());  // never a masked expert
+  const size_t before = chosen.size();
+  chosen.resize(before + scores.size());
+  int32_t* ids = chosen.data() + before;
+  int64_t count = 0;
+  for (size_t e = 0; e < scores.size(); ++e) {
+    ids[count] = static_cast<int32_t>(e);  // kept when the count moves on: no branch to mispredict
+    count += static_cast<int64_t>(scores[e] >= allowed);
+  }
+  chosen.resize(before + static_cast<size_t>(count));
+  const auto is_tie = [&](int32_t e) { return scores[static_cast<size_t>(e)] == least; };
+  for (int64_t i = count; i > k; --i) {  // of the experts with the last score the higher ids go
+    const auto last = std::find_if(chosen.rbegin(), chosen.rend(), is_tie);
+    chosen.erase(std::next(last).base());
+  }
+}
+
 void append_best(std::span<const float> scores, int64_t k, std::vector<int32_t>& chosen) {
   constexpr int64_t kMostKept = 64;
   if (k <= 0) return;
@@ -49,12 +67,7 @@ void append_best(std::span<const float> scores, int64_t k, std::vector<int32_t>&
     for (; place > 0 && kept[place - 1] < score; --place) kept[place] = kept[place - 1];
     kept[place] = score;
   }
-  const float least = kept[k - 1];
-  int64_t ties = std::count(kept, kept + k, least);  // how many of the scores equal to the last are chosen
-  for (size_t e = 0; e < scores.size(); ++e) {
-    if (scores[e] < least || scores[e] == kMasked || (scores[e] == least && ties-- <= 0)) continue;
-    chosen.push_back(static_cast<int32_t>(e));
-  }
+  append_at_least(scores, kept[k - 1], k, chosen);
 }
 
 int64_t ceil_share(double factor, int64_t total, int64_t parts) {
@@ -82,9 +95,19 @@ void check_scores(const ScoreRows& scores, int64_t layer) {
       std::isnan(scores.values[static_cast<size_t>(at)]) ? "not a number" : "infinite");
 }
 
+void RowSelector::choose_rows(const ScoreRows& rows, std::vector<int32_t>& chosen,
+                              std::span<int64_t> counts) const {
+  for (int64_t t = 0; t < rows.num_tokens; ++t) {
+    const auto before = static_cast<std::ptrdiff_t>(chosen.size());
+    choose_row(rows.row(t), chosen);
+    std::sort(chosen.begin() + before, chosen.end());
+    counts[static_cast<size_t>(t)] = static_cast<int64_t>(chosen.size()) - before;
+  }
+}
+
 Selection RowSelector::choose(const ScoreRows& scores, const ChoiceContext& context) const {
   check_scores(scores, context.layer);
-  const int64_t num_tokens = scores.num_tokens;
+  const int64_t num_tokens = scores.num_tokens, width = scores.num_experts;
   // Each thread fills rows of its own range; the ranges are joined in order.
   const int64_t num_ranges =
       std::max<int64_t>(1, std::min<int64_t>(num_threads(), num_tokens / kRowsPerThread));
@@ -93,21 +116,21 @@ Selection RowSelector::choose(const ScoreRows& scores, const ChoiceContext& cont
   std::vector<int64_t> counts(static_cast<size_t>(num_tokens));
   parallel_for(0, num_ranges, 1, [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r) {
-      std::vector<int32_t>& mine = experts[static_cast<size_t>(r)];
-      for (int64_t t = r * range; t < std::min(num_tokens, (r + 1) * range); ++t) {
-        const auto before = static_cast<std::ptrdiff_t>(mine.size());
-        choose_row(scores.row(t), mine);
-        std::sort(mine.begin() + before, mine.end());
-        counts[static_cast<size_t>(t)] = static_cast<int64_t>(mine.size()) - before;
-      }
+      const int64_t first = std::min(num_tokens, r * range), last = std::min(num_tokens, first + range);
+      const auto cells = scores.values.subspan(static_cast<size_t>(first * width),
+                                               static_cast<size_t>((last - first) * width));
+      choose_rows({.values = cells, .num_tokens = last - first, .num_experts = width},
+                  experts[static_cast<size_t>(r)],
+                  std::span(counts).subspan(static_cast<size_t>(first), static_cast<size_t>(last - first)));
     }
   });
   Selection result;
   result.rows.row_begin.resize(static_cast<size_t>(num_tokens) + 1);
   for (size_t t = 0; t < counts.size(); ++t)
     result.rows.row_begin[t + 1] = result.rows.row_begin[t] + counts[t];
-  for (const auto& mine : experts)
-    result.rows.expert.insert(result.rows.expert.end(), mine.begin(), mine.end());
+  result.rows.expert = std::move(experts.front());
+  for (size_t r = 1; r < experts.size(); ++r)
+    result.rows.expert.insert(result.rows.expert.end(), experts[r].begin(), experts[r].end());
   return result;
 }
 

@@ -56,6 +56,10 @@ class RowSelector : public Selector {
   Selection choose(const ScoreRows& scores, const ChoiceContext& context) const final;
   /// Appends the chosen experts of one row, in any order.
   virtual void choose_row(std::span<const float> scores, std::vector<int32_t>& chosen) const = 0;
+  /// Appends the chosen experts of each row, ascending, and stores how many each has: choose_row for each,
+  /// unless a selector has a faster way for many rows. On the calling thread.
+  virtual void choose_rows(const ScoreRows& rows, std::vector<int32_t>& chosen,
+                           std::span<int64_t> counts) const;
 };
 
 /// Expert ids by falling score, ties to the lower id, without those of score -inf; at most `limit`.
@@ -63,6 +67,9 @@ std::vector<int32_t> best_experts(std::span<const float> scores, int64_t limit);
 
 /// Appends the ids of the `k` best, ascending; the same set as best_experts, several times as fast for few.
 void append_best(std::span<const float> scores, int64_t k, std::vector<int32_t>& chosen);
+
+/// The same when the k-th highest score is known (-inf: there are fewer).
+void append_at_least(std::span<const float> scores, float least, int64_t k, std::vector<int32_t>& chosen);
 
 /// ceil(factor x total / parts), but not one more where only the rounding of the product says so: 1.1 x 100 /
 /// 10 is 11.

@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "gatewright/base/error.h"
+#include "gatewright/kernels/cpu/kth_largest.h"
 
 namespace gatewright::choice {
 namespace {
@@ -17,6 +18,17 @@ TopK::TopK(int64_t k) : k_(k) { require(k >= 1, "[top_k] top_k must be at least 
 
 void TopK::choose_row(std::span<const float> scores, std::vector<int32_t>& chosen) const {
   append_best(scores, k_, chosen);
+}
+
+void TopK::choose_rows(const ScoreRows& rows, std::vector<int32_t>& chosen, std::span<int64_t> counts) const {
+  if (k_ > kernels::kLargestK) return RowSelector::choose_rows(rows, chosen, counts);
+  std::vector<float> least(static_cast<size_t>(rows.num_tokens));
+  kernels::kth_largest(rows.values.data(), rows.num_tokens, rows.num_experts, k_, least.data());
+  for (size_t t = 0; t < least.size(); ++t) {
+    const size_t before = chosen.size();
+    append_at_least(rows.row(static_cast<int64_t>(t)), least[t], k_, chosen);
+    counts[t] = static_cast<int64_t>(chosen.size() - before);
+  }
 }
 
 TopP::TopP(double p, int64_t min_experts, int64_t max_experts)

@@ -10,7 +10,8 @@ class TopK final : public RowSelector {
  public:
   explicit TopK(int64_t k);
   void choose_row(std::span<const float> scores, std::vector<int32_t>& chosen) const override;
-  int64_t k() const { return k_; }
+  void choose_rows(const ScoreRows& rows, std::vector<int32_t>& chosen,
+                   std::span<int64_t> counts) const override;
 
  private:
   int64_t k_;
