@@ -7,6 +7,7 @@
 #include <cmath>
 #include <set>
 
+#include "gatewright/base/parallel.h"
 #include "gatewright/routing/scorers/decorators.h"
 #include "routing_testing.h"
 
@@ -36,8 +37,24 @@ RoutingContext context_with(RandomStream& random, const Tensor& token_ids, bool 
 }
 
 TEST(EveryScorer, IsRegisteredUnderTheNameThatRecipesUse) {
-  EXPECT_EQ(scorers().names(), (std::vector<std::string>{"linear", "cosine", "mlp", "hash", "random"}));
-  EXPECT_EQ(scorer_decorators().names(), (std::vector<std::string>{"jitter", "noise", "logit_bias", "omit"}));
+  for (const char* name : {"linear", "cosine", "mlp", "hash", "random"})
+    EXPECT_NE(scorers().find(name), nullptr) << name;
+  for (const char* name : {"jitter", "noise", "logit_bias", "omit"})
+    EXPECT_NE(scorer_decorators().find(name), nullptr) << name;
+}
+
+TEST(EveryScorer, NamesTheWidthThatItReads) {
+  for (const std::string& name : scorers().names()) {
+    const auto scorer = make_scorer(name, kSizes);
+    ParameterList list;
+    scorer->collect(list, "gate");
+    if (list.empty()) continue;
+    EXPECT_EQ(error_of([&] {
+                scorer->logits(at::zeros({2, 4}), {.layer = 5});
+              }),
+              "layer 5: the router reads hidden states of width 6, got 4")
+        << name;
+  }
 }
 
 TEST(EveryScorer, GivesALogitForEachTokenAndExpert) {
@@ -222,6 +239,22 @@ TEST(Jitter, MultipliesByUniformNoiseInTrainingOnly) {
   EXPECT_NEAR(noisy.std().item<double>(), 0.2 / std::sqrt(12.0), 0.002);
   EXPECT_EQ(error_of([&] { jitter.logits(ones, {.layer = 4, .training = true}); }),
             "layer 4: jitter needs a random stream in training");
+}
+
+TEST(Jitter, DrawsTheSameWithAnyNumberOfThreads) {
+  Jitter jitter(std::make_unique<Echo>(), 0.1);
+  const auto drawn = [&](int threads) {
+    const int before = num_threads();
+    set_num_threads(threads);
+    RandomStream random(2, "draws");
+    const Tensor values = jitter.logits(at::ones({2000, 20}), {.training = true, .random = &random});
+    set_num_threads(before);
+    return std::pair(values, random.position());
+  };
+  const auto [one, after_one] = drawn(1);
+  const auto [three, after_three] = drawn(3);
+  EXPECT_TRUE(at::equal(one, three));
+  EXPECT_EQ(after_one, after_three);
 }
 
 TEST(Noise, AddsNormalNoiseInTrainingOnly) {

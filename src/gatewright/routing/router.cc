@@ -3,6 +3,8 @@
 #include <c10/core/impl/LocalDispatchKeySet.h>
 
 #include <algorithm>
+#include <iterator>
+#include <limits>
 
 #include "gatewright/base/error.h"
 
@@ -14,7 +16,34 @@ const Piece* find_piece(const std::vector<Piece>& pieces, const std::string& nam
   return it == pieces.end() ? nullptr : &*it;
 }
 
+void check_names(const std::vector<Piece>& pieces, std::string_view kind,
+                 const std::vector<std::string>& known) {
+  for (size_t i = 0; i < pieces.size(); ++i) {
+    const std::string& name = pieces[i].name;
+    if (std::ranges::find(known, name) == known.end())
+      fail_usage("there is no {} '{}'{}", kind, name, did_you_mean(name, known));
+    if (find_piece(pieces, name) != &pieces[i]) fail_usage("the {} '{}' is given twice", kind, name);
+  }
+}
+
+void check_spec(const RouterSpec& spec, const RouterSizes& sizes) {
+  require(sizes.hidden_size >= 1 && sizes.num_experts >= 1,
+          "a router needs a hidden size and experts, got a hidden size of {} and {} experts",
+          sizes.hidden_size, sizes.num_experts);
+  std::vector<std::string> decorators = scorer_decorators().names();
+  std::ranges::copy(choice::selector_decorators().names(), std::back_inserter(decorators));
+  check_names(spec.decorators, "decorator", decorators);
+  check_names(spec.balance, "balance term", balance_terms().names());
+  const Piece *omit = find_piece(spec.decorators, "omit"), *force = find_piece(spec.decorators, "force");
+  if (omit == nullptr || force == nullptr) return;
+  for (int64_t e : force->values.integers("experts")) {
+    if (std::ranges::count(omit->values.integers("experts"), e) > 0)
+      fail_usage("expert {} is both omitted and forced; leave it out of one of the two lists", e);
+  }
+}
+
 std::unique_ptr<Scorer> make_scorer(const RouterSpec& spec, const RouterSizes& sizes, RandomStream& random) {
+  check_spec(spec, sizes);
   std::unique_ptr<Scorer> scorer = scorers().at(spec.scorer.name).make(spec.scorer.values, sizes, random);
   for (const auto& entry : scorer_decorators().entries()) {
     if (const Piece* piece = find_piece(spec.decorators, entry.spec.name))
@@ -65,7 +94,9 @@ Router::Router(std::unique_ptr<Scorer> scorer, std::unique_ptr<choice::Selector>
       selector_(std::move(selector)),
       activation_(activation),
       weights_(weights),
-      balance_(std::move(balance)) {}
+      balance_(std::move(balance)) {
+  require(scorer_ && selector_, "a router needs a scorer and a selector");
+}
 
 Router::Router(const RouterSpec& spec, const RouterSizes& sizes, RandomStream& random)
     : Router(make_scorer(spec, sizes, random), make_selector(spec), spec.activation, spec.weights,
@@ -76,9 +107,9 @@ Router::Router(const RouterSpec& spec, const RouterSizes& sizes, RandomStream& r
 choice::Selection Router::select(const Scores& scores, const RoutingContext& context) const {
   const Tensor values = selection_scores(scores, selector_->reads());
   if (values.is_cuda() && tensor_choice_) {
-    require(!values.isnan().any().item<bool>(),
-            "layer {}: a score of the router is not a number; the layer's input or the router's weights are "
-            "damaged",
+    require((values < std::numeric_limits<float>::infinity()).all().item<bool>(),
+            "layer {}: a score of the router is not a number or infinite; the layer's input or the router's "
+            "weights are damaged",
             context.layer);
     return {.rows = rows_of_mask(tensor_choice_(values))};
   }
@@ -95,6 +126,9 @@ RoutingRecord Router::route(const Tensor& hidden, const RoutingContext& context)
   RoutingRecord record{.layer = context.layer};
   record.reads = selector_->reads();
   record.scores.logits = scorer_->logits(hidden.to(at::kFloat), context);
+  require(record.scores.logits.dim() == 2 && record.scores.logits.size(0) == hidden.size(0),
+          "layer {}: the scorer must give logits [T, E] for {} tokens, got {} axes and {} values",
+          context.layer, hidden.size(0), record.scores.logits.dim(), record.scores.logits.numel());
   record.scores.probabilities = activate(activation_, record.scores.logits);
   for (WeightedTerm& t : balance_) t.term->before_choice(record.scores);
   record.assignment = weigh(weights_, record.scores, select(record.scores, context));

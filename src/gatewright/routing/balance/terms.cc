@@ -1,5 +1,7 @@
 #include "gatewright/routing/balance/terms.h"
 
+#include <algorithm>
+
 #include "gatewright/base/error.h"
 
 namespace gatewright {
@@ -55,7 +57,14 @@ Tensor SwitchBalance::loss(const Scores& scores, const Assignment& assignment,
   return switch_loss(counts / static_cast<double>(counted_tokens), scores.probabilities.mean(0));
 }
 
-Tensor z_loss(const Tensor& logits) { return at::logsumexp(logits, -1).square().mean(); }
+Tensor z_loss(const Tensor& logits) {
+  const Tensor sums = at::logsumexp(logits, -1);
+  const Tensor empty = at::isneginf(sums.detach());
+  if (!empty.any().item<bool>()) return sums.square().mean();
+  // A token without any expert has no logits to keep small.
+  const Tensor filled = logits.masked_fill(empty.unsqueeze(-1), 0);
+  return at::logsumexp(filled, -1).masked_fill(empty, 0).square().mean();
+}
 
 Tensor ZLoss::loss(const Scores& scores, const Assignment&, const RoutingContext&) {
   return scores.num_tokens() == 0 ? Tensor() : z_loss(scores.logits);
@@ -92,13 +101,13 @@ void LossFreeBias::before_choice(Scores& scores) {
 }
 
 Tensor LossFreeBias::loss(const Scores&, const Assignment& assignment, const RoutingContext& context) {
-  if (context.training) counts_.add_(expert_counts(assignment).to(counts_.device()));
+  if (context.training) counts_ = counts_.to(assignment.token.device()) + expert_counts(assignment);
   return {};
 }
 
 void LossFreeBias::end_step() {
-  bias_.add_(at::sign(counts_.mean() - counts_), rate_);
-  counts_.zero_();
+  bias_.add_(at::sign(counts_.mean() - counts_).to(bias_.device()), rate_);
+  counts_ = at::zeros_like(counts_);
 }
 
 void LossFreeBias::collect(ParameterList& parameters, const std::string& prefix) const {

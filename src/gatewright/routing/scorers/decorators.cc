@@ -3,9 +3,12 @@
 #include <limits>
 
 #include "gatewright/base/error.h"
+#include "gatewright/base/parallel.h"
 
 namespace gatewright {
 namespace {
+
+constexpr int64_t kDrawsPerThread = 4096;
 
 RandomStream& stream(const RoutingContext& context, std::string_view what) {
   require(context.random != nullptr, "layer {}: {} needs a random stream in training", context.layer, what);
@@ -22,7 +25,13 @@ Tensor Jitter::logits(const Tensor& hidden, const RoutingContext& context) {
   Tensor factor = at::empty(hidden.sizes(), at::kFloat);
   float* values = factor.data_ptr<float>();
   const auto width = static_cast<float>(2 * epsilon_), low = static_cast<float>(1 - epsilon_);
-  for (int64_t i = 0; i < factor.numel(); ++i) values[i] = low + width * random.uniform();
+  const uint64_t start = random.position();  // one word a draw: every thread knows where its own begin
+  parallel_for(0, factor.numel(), kDrawsPerThread, [&](int64_t begin, int64_t end) {
+    RandomStream mine = random;
+    mine.seek(start + static_cast<uint64_t>(begin));
+    for (int64_t i = begin; i < end; ++i) values[i] = low + width * mine.uniform();
+  });
+  random.seek(start + static_cast<uint64_t>(factor.numel()));
   return inner_->logits(hidden * factor.to(hidden.device()), context);
 }
 

@@ -7,6 +7,15 @@
 #include "gatewright/base/parallel.h"
 
 namespace gatewright {
+namespace {
+
+/// weight [out, H] must fit hidden [T, H].
+void check_width(const Tensor& hidden, const Tensor& weight, const RoutingContext& context) {
+  require(hidden.size(1) == weight.size(1), "layer {}: the router reads hidden states of width {}, got {}",
+          context.layer, weight.size(1), hidden.size(1));
+}
+
+}  // namespace
 
 LinearScorer::LinearScorer(const RouterSizes& sizes, bool bias, double standard_deviation,
                            RandomStream& random)
@@ -14,7 +23,8 @@ LinearScorer::LinearScorer(const RouterSizes& sizes, bool bias, double standard_
   if (bias) bias_ = constant_parameter({sizes.num_experts}, 0);
 }
 
-Tensor LinearScorer::logits(const Tensor& hidden, const RoutingContext&) {
+Tensor LinearScorer::logits(const Tensor& hidden, const RoutingContext& context) {
+  check_width(hidden, weight_, context);
   const Tensor scores = hidden.mm(weight_.t());
   return bias_.defined() ? scores + bias_ : scores;
 }
@@ -33,7 +43,8 @@ CosineScorer::CosineScorer(const RouterSizes& sizes, int64_t projection_size, do
                                   1.0 / std::sqrt(static_cast<double>(projection_size)), random)),
       log_temperature_(constant_parameter({}, std::log(temperature))) {}
 
-Tensor CosineScorer::logits(const Tensor& hidden, const RoutingContext&) {
+Tensor CosineScorer::logits(const Tensor& hidden, const RoutingContext& context) {
+  check_width(hidden, projection_, context);
   const auto unit = [](const Tensor& x) { return x / x.norm(2, -1, /*keepdim=*/true).clamp_min(1e-6); };
   return unit(hidden.mm(projection_.t())).mm(unit(embedding_).t()) * at::exp(-log_temperature_);
 }
@@ -53,7 +64,8 @@ MlpScorer::MlpScorer(const RouterSizes& sizes, int64_t width, Nonlinearity nonli
       bias2_(constant_parameter({sizes.num_experts}, 0)),
       nonlinearity_(nonlinearity) {}
 
-Tensor MlpScorer::logits(const Tensor& hidden, const RoutingContext&) {
+Tensor MlpScorer::logits(const Tensor& hidden, const RoutingContext& context) {
+  check_width(hidden, weight1_, context);
   const Tensor inner = at::addmm(bias1_, hidden, weight1_.t());
   const Tensor active = nonlinearity_ == Nonlinearity::kTanh   ? at::tanh(inner)
                         : nonlinearity_ == Nonlinearity::kRelu ? at::relu(inner)

@@ -1,0 +1,288 @@
+// The pieces put together: what a router's record holds, that it is float32 everywhere, and its errors.
+#include "gatewright/routing/router.h"
+
+#include <ATen/autocast_mode.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "gatewright/routing/choice/selectors/row_selectors.h"
+#include "gatewright/routing/scorers/scorers.h"
+#include "routing_testing.h"
+
+namespace gatewright {
+namespace {
+
+constexpr RouterSizes kSizes{.hidden_size = 16, .num_experts = 8};
+
+RouterSpec spec_of(const std::string& scorer, const std::string& selector,
+                   const Given& selector_values = {}) {
+  const Given given = scorer == "linear" ? Given{{"init", 0.5}} : Given{};
+  return {.scorer = piece(scorers(), scorer, given),
+          .selector = piece(choice::selectors(), selector, selector_values)};
+}
+
+Router router_of(const RouterSpec& spec, const RouterSizes& sizes = kSizes, uint64_t seed = 1) {
+  RandomStream random(seed, "router");
+  return Router(spec, sizes, random);
+}
+
+std::vector<Piece> all_balance_terms() {
+  std::vector<Piece> terms;
+  for (const std::string& name : balance_terms().names()) terms.push_back(piece(balance_terms(), name));
+  return terms;
+}
+
+/// A scorer whose logits are its input.
+struct Echo final : Scorer {
+  Tensor logits(const Tensor& hidden, const RoutingContext&) override { return hidden; }
+  void collect(ParameterList&, const std::string&) const override {}
+};
+
+TEST(Router, OfPlainPiecesIsComputedByHand) {
+  Router router(std::make_unique<Echo>(), std::make_unique<choice::TopK>(2), choice::Activation::kSoftmax,
+                {.weighting = choice::Weighting::kRenormalised, .scale = 2});
+  const float ln2 = std::log(2.0f), ln4 = std::log(4.0f), ln5 = std::log(5.0f);
+  // Probabilities 1/8, 2/8, 5/8 and 4/6, 1/6, 1/6.
+  const RoutingRecord record = router.route(tensor({0, ln2, ln5, ln4, 0, 0}, {2, 3}), {.layer = 4});
+  EXPECT_EQ(record.layer, 4);
+  const choice::Pairs pairs = to_pairs(record.assignment);
+  EXPECT_EQ(pairs.expert_begin, (std::vector<int64_t>{0, 1, 3, 4}));
+  EXPECT_EQ(pairs.token, (std::vector<int64_t>{1, 0, 1, 0}));
+  const std::vector<float> weight = to_floats(record.assignment.weight);
+  EXPECT_FLOAT_EQ(weight[0], 2 * 4.0f / 5);
+  EXPECT_FLOAT_EQ(weight[1], 2 * 2.0f / 7);
+  EXPECT_FLOAT_EQ(weight[2], 2 * 1.0f / 5);
+  EXPECT_FLOAT_EQ(weight[3], 2 * 5.0f / 7);
+  const std::vector<float> margin = margins(record);
+  EXPECT_FLOAT_EQ(margin[0], 1.0f / 8);
+  EXPECT_FLOAT_EQ(margin[1], 0);
+  EXPECT_TRUE(record.balance.empty());
+  EXPECT_FALSE(record.loss.defined());
+}
+
+TEST(Router, RoutesWithEveryScorerAndSelectorByName) {
+  RandomStream random(1, "hidden");
+  const Tensor hidden = normals({60, 16}, random);
+  for (const std::string& scorer : scorers().names()) {
+    for (const choice::Case& c : choice::all_cases(8)) {
+      RouterSpec spec = spec_of(scorer, c.name, c.given);
+      spec.balance = all_balance_terms();
+      Router router = router_of(spec);
+      RandomStream draws(2, "draws");
+      const RoutingRecord record =
+          router.route(hidden, {.training = true, .token_ids = at::arange(60, at::kLong), .random = &draws});
+      EXPECT_NO_THROW(validate(record.assignment, scorer + " and " + c.text()));
+      EXPECT_EQ(record.assignment.num_tokens, 60);
+      EXPECT_EQ(record.assignment.num_experts(), 8);
+      EXPECT_EQ(margins(record).size(), 60u);
+      EXPECT_EQ(record.balance.size(), balance_terms().names().size());
+      router.end_step();
+    }
+  }
+}
+
+TEST(Router, OfAnEmptyBatchRoutesNothing) {
+  for (const choice::Case& c : choice::all_cases(8)) {
+    RouterSpec spec = spec_of("linear", c.name, c.given);
+    spec.balance = all_balance_terms();
+    RandomStream draws(2, "draws");
+    Router router = router_of(spec);
+    const RoutingRecord record = router.route(at::zeros({0, 16}), {.training = true, .random = &draws});
+    EXPECT_EQ(record.assignment.num_pairs(), 0) << c.text();
+    EXPECT_EQ(record.assignment.num_experts(), 8) << c.text();
+    EXPECT_FALSE(record.loss.defined());
+  }
+}
+
+TEST(Router, NamesItsBalanceTermsAndAddsThemWithTheirWeights) {
+  RouterSpec spec = spec_of("linear", "top_k");
+  spec.balance = {
+      piece(balance_terms(), "switch", {{"weight", 0.5}}),
+      piece(balance_terms(), "z_loss", {{"weight", 0.1}, {"final_weight", 0.3}, {"over_steps", int64_t{10}}}),
+      piece(balance_terms(), "loss_free_bias")};
+  Router router = router_of(spec);
+  RandomStream random(3, "hidden");
+  const RoutingRecord record = router.route(normals({50, 16}, random), {.training = true, .step = 5});
+  ASSERT_EQ(record.balance.size(), 3u);
+  EXPECT_EQ(record.balance[0].name, "switch");
+  EXPECT_EQ(record.balance[0].weight, 0.5);
+  EXPECT_EQ(record.balance[1].name, "z_loss");
+  EXPECT_DOUBLE_EQ(record.balance[1].weight, 0.2) << "half way from 0.1 to 0.3";
+  EXPECT_EQ(record.balance[2].name, "loss_free_bias");
+  EXPECT_FALSE(record.balance[2].value.defined());
+  EXPECT_FALSE(record.balance[0].value.requires_grad());
+  const double sum =
+      0.5 * record.balance[0].value.item<double>() + 0.2 * record.balance[1].value.item<double>();
+  EXPECT_NEAR(record.loss.item<double>(), sum, 1e-5);
+  EXPECT_TRUE(record.loss.requires_grad());
+}
+
+TEST(Router, CarriesTheGradientOfTheWeightsToItsParameters) {
+  RandomStream random(4, "hidden");
+  const Tensor hidden = normals({20, 16}, random);
+  for (choice::Weighting weighting :
+       {choice::Weighting::kAsIs, choice::Weighting::kRenormalised, choice::Weighting::kSoftmaxChosen}) {
+    RouterSpec spec = spec_of("linear", "top_k");
+    spec.weights.weighting = weighting;
+    spec.balance = {piece(balance_terms(), "switch", {{"weight", 1.0}})};
+    Router router = router_of(spec);
+    ParameterList parameters;
+    router.collect(parameters, "gate");
+    Tensor weight = parameters[0].tensor, data = weight.detach();
+    Tensor direction;
+    const auto loss = [&] {
+      const RoutingRecord record = router.route(hidden, {});
+      if (!direction.defined()) direction = normals(record.assignment.weight.sizes(), random);
+      return (record.assignment.weight * direction).sum() + record.loss;
+    };
+    loss().backward();
+    const Tensor way = normals(data.sizes(), random), original = data.clone();
+    constexpr double kStep =
+        1e-3;  // small enough that no token changes its experts, which the check below shows
+    const choice::Pairs before = to_pairs(router.route(hidden, {}).assignment);
+    const auto at = [&](double s) {
+      data.copy_(original + way * s);
+      const double y = loss().item<double>();
+      EXPECT_EQ(to_pairs(router.route(hidden, {}).assignment).token, before.token);
+      return y;
+    };
+    const double slope = (at(kStep) - at(-kStep)) / (2 * kStep);
+    EXPECT_NEAR((weight.grad() * way).sum().item<double>(), slope, 2e-2 * (1 + std::abs(slope)));
+  }
+}
+
+TEST(Router, RoutesBfloat16InFloat32) {
+  RandomStream random(5, "hidden");
+  const Tensor hidden = normals({40, 16}, random).to(at::kBFloat16);
+  Router router = router_of(spec_of("linear", "top_k"));
+  const RoutingRecord record = router.route(hidden, {});
+  EXPECT_EQ(record.scores.logits.scalar_type(), at::kFloat);
+  EXPECT_EQ(record.assignment.weight.scalar_type(), at::kFloat);
+  const RoutingRecord same = router.route(hidden.to(at::kFloat), {});
+  EXPECT_TRUE(at::equal(record.scores.logits, same.scores.logits));
+}
+
+TEST(Router, StaysInFloat32UnderAutocast) {
+  RandomStream random(6, "hidden");
+  const Tensor hidden = normals({40, 16}, random);
+  RouterSpec spec = spec_of("linear", "top_k");
+  spec.balance = all_balance_terms();
+  Router router = router_of(spec);
+  const RoutingRecord plain = router.route(hidden, {});
+  at::autocast::set_cpu_enabled(true);
+  const bool really = at::mm(hidden, hidden.t()).scalar_type() != at::kFloat;
+  const RoutingRecord record = router.route(hidden, {});
+  at::autocast::set_cpu_enabled(false);
+  at::autocast::clear_cache();
+  EXPECT_TRUE(really) << "autocast changes products around the router";
+  EXPECT_EQ(record.scores.logits.scalar_type(), at::kFloat);
+  EXPECT_TRUE(at::equal(record.scores.logits, plain.scores.logits));
+  EXPECT_TRUE(at::equal(record.assignment.weight, plain.assignment.weight));
+  EXPECT_EQ(record.loss.item<double>(), plain.loss.item<double>());
+}
+
+TEST(Router, PutsDecoratorsAroundItsPieces) {
+  RandomStream random(7, "hidden");
+  const Tensor hidden = normals({80, 16}, random);
+  RouterSpec spec = spec_of("linear", "top_k");
+  spec.decorators = {piece(choice::selector_decorators(), "capacity", {{"factor", 1.0}}),
+                     piece(scorer_decorators(), "omit", {{"experts", std::vector<int64_t>{2}}}),
+                     piece(choice::selector_decorators(), "force", {{"experts", std::vector<int64_t>{5}}})};
+  Router router = router_of(spec);
+  const RoutingRecord record = router.route(hidden, {});
+  const std::vector<float> counts = to_floats(expert_counts(record.assignment));
+  EXPECT_EQ(counts[2], 0) << "omitted";
+  EXPECT_EQ(counts[5], 20) << "forced for all 80 tokens, and cut to the capacity of 160 pairs / 8 experts";
+  for (float c : counts) EXPECT_LE(c, 20);
+}
+
+TEST(Router, WithALossFreeBiasEvensOutTheLoad) {
+  RandomStream random(8, "hidden");
+  const Tensor hidden = normals({400, 16}, random) + 0.5;
+  RouterSpec spec = spec_of("linear", "top_k");
+  spec.activation = choice::Activation::kSigmoid;
+  spec.balance = {piece(balance_terms(), "loss_free_bias", {{"rate", 0.002}})};
+  Router router = router_of(spec);
+  const auto imbalance = [&] { return load_imbalance(expert_counts(router.route(hidden, {}).assignment)); };
+  const double before = imbalance();
+  for (int step = 0; step < 400; ++step) {
+    router.route(hidden, {.training = true});
+    router.end_step();
+  }
+  EXPECT_GT(before, 0.3);
+  EXPECT_LT(imbalance(), before / 8);
+}
+
+TEST(Router, NamesTheLayerOfDamagedInput) {
+  Router router = router_of(spec_of("linear", "top_k"));
+  Tensor hidden = at::zeros({3, 16});
+  hidden[1][4] = std::numeric_limits<float>::quiet_NaN();
+  EXPECT_EQ(error_of([&] { router.route(hidden, {.layer = 11}); }),
+            "layer 11: the router's score of token 1 for expert 0 is not a number; the layer's input or the "
+            "router's weights are damaged");
+  EXPECT_EQ(error_of([&] {
+              router.route(at::zeros({2, 3, 16}), {.layer = 1});
+            }),
+            "layer 1: the router expects hidden states [T, H], got 3 axes");
+  EXPECT_EQ(error_of([&] {
+              router.route(at::zeros({2, 8}), {.layer = 1});
+            }),
+            "layer 1: the router reads hidden states of width 16, got 8");
+}
+
+TEST(Router, RefusesASpecificationThatContradictsItself) {
+  const auto problem = [](const std::function<void(RouterSpec&)>& change, const RouterSizes& sizes = kSizes) {
+    RouterSpec spec = spec_of("linear", "top_k");
+    change(spec);
+    return error_of([&] { router_of(spec, sizes); });
+  };
+  const Piece omit = piece(scorer_decorators(), "omit", {{"experts", std::vector<int64_t>{1, 3}}});
+  const Piece force = piece(choice::selector_decorators(), "force", {{"experts", std::vector<int64_t>{3}}});
+  EXPECT_EQ(problem([&](RouterSpec& s) {
+              s.decorators = {omit, force};
+            }),
+            "expert 3 is both omitted and forced; leave it out of one of the two lists");
+  EXPECT_EQ(problem([&](RouterSpec& s) {
+              s.decorators = {omit, omit};
+            }),
+            "the decorator 'omit' is given twice");
+  EXPECT_EQ(problem([&](RouterSpec& s) { s.decorators = {{.name = "capacty", .values = {}}}; }),
+            "there is no decorator 'capacty', did you mean 'capacity'?");
+  EXPECT_EQ(problem([&](RouterSpec& s) {
+              s.balance = {piece(balance_terms(), "switch"), piece(balance_terms(), "switch")};
+            }),
+            "the balance term 'switch' is given twice");
+  EXPECT_EQ(problem([](RouterSpec&) {}, {.hidden_size = 16, .num_experts = 0}),
+            "a router needs a hidden size and experts, got a hidden size of 16 and 0 experts");
+  EXPECT_EQ(problem([](RouterSpec& s) { s.selector.name = "top_x"; }),
+            "there is no selector 'top_x', did you mean 'top_k'?");
+  EXPECT_EQ(error_of([] { Router(nullptr, std::make_unique<choice::TopK>(1)); }),
+            "a router needs a scorer and a selector");
+}
+
+struct Flat final : Scorer {
+  Tensor logits(const Tensor& hidden, const RoutingContext&) override { return hidden.sum(-1); }
+  void collect(ParameterList&, const std::string&) const override {}
+};
+
+TEST(Router, RefusesLogitsThatAreNotATable) {
+  Router router(std::make_unique<Flat>(), std::make_unique<choice::TopK>(1));
+  EXPECT_EQ(error_of([&] {
+              router.route(at::zeros({5, 4}), {.layer = 2});
+            }),
+            "layer 2: the scorer must give logits [T, E] for 5 tokens, got 1 axes and 5 values");
+}
+
+TEST(Router, ListsItsParametersUnderThePrefix) {
+  RouterSpec spec = spec_of("linear", "top_k");
+  spec.balance = {piece(balance_terms(), "loss_free_bias")};
+  ParameterList list;
+  router_of(spec).collect(list, "model.layers.3.mlp.gate");
+  ASSERT_EQ(list.size(), 2u);
+  EXPECT_EQ(list[0].name, "model.layers.3.mlp.gate.weight");
+  EXPECT_EQ(list[1].name, "model.layers.3.mlp.gate.e_score_correction_bias");
+}
+
+}  // namespace
+}  // namespace gatewright
