@@ -194,6 +194,29 @@ TEST(Documents, ABombIsStoppedAtTheLimit) {
               HasSubstr("bomb.gz unpacks to more than the 1 MB allowed"));
 }
 
+TEST(Documents, UnpackingALotFromALittleIsABombWhateverTheLimit) {
+  const TemporaryFolder folder;
+  folder.write("bomb.gz", gzip(std::string(70 << 20, 'a')));
+  EXPECT_THAT(error_of([&] { read(folder, {folder / "bomb.gz"}); }),
+              HasSubstr("bomb.gz unpacks to more than the 64 MB allowed"));
+}
+
+TEST(Documents, ADashIsStandardInput) {
+  int ends[2];
+  ASSERT_EQ(pipe(ends), 0);
+  ASSERT_EQ(::write(ends[1], "typed", 5), 5);
+  close(ends[1]);
+  const int before = dup(STDIN_FILENO);
+  dup2(ends[0], STDIN_FILENO);
+  std::vector<std::string> found;
+  const std::vector<std::filesystem::path> paths = {"-"};
+  read_documents(paths, {}, [&](const Document& d) { found = {d.domain, d.source, d.text}; });
+  dup2(before, STDIN_FILENO);
+  close(before);
+  close(ends[0]);
+  EXPECT_THAT(found, ElementsAre("stdin", "standard input", "typed"));
+}
+
 TEST(Documents, WhatTheVisitorThrowsIsNotTakenForAnUnreadableFile) {
   const TemporaryFolder folder;
   folder.write("d/a", "a");

@@ -1,6 +1,7 @@
 #include "gatewright/text/documents.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <set>
 #include <utility>
@@ -32,7 +33,7 @@ std::string own_name(const fs::path& path) {
 /// "news" for news.jsonl.gz.
 std::string name_without_extensions(const fs::path& path) {
   std::string name = own_name(path);
-  for (const char* extension : {".gz", ".zst", ".jsonl", ".txt", ".md"}) {
+  for (const char* extension : {".gz", ".zst", ".jsonl", ".ndjson", ".txt", ".md"}) {
     const size_t length = std::strlen(extension);
     if (name.size() > length && name.ends_with(extension)) name.resize(name.size() - length);
   }
@@ -41,7 +42,9 @@ std::string name_without_extensions(const fs::path& path) {
 
 bool is_json_lines(const fs::path& path) {
   const std::string name = path.filename().string();
-  return name.ends_with(".jsonl") || name.ends_with(".jsonl.gz") || name.ends_with(".jsonl.zst");
+  const auto ends = [&](const char* ending) { return name.ends_with(ending); };
+  return std::ranges::any_of(
+      std::array{".jsonl", ".jsonl.gz", ".jsonl.zst", ".ndjson", ".ndjson.gz", ".ndjson.zst"}, ends);
 }
 
 class Reader {
@@ -64,8 +67,7 @@ class Reader {
  private:
   void read_named_file(const fs::path& path) {
     const ReadSummary before = summary_;
-    read_file_documents(
-        {.path = path, .domain = path == "-" ? "standard input" : name_without_extensions(path)});
+    read_file_documents({.path = path, .domain = path == "-" ? "stdin" : name_without_extensions(path)});
     if (summary_.binary > before.binary)
       fail("{} is a binary file (or not in UTF-8); text, JSON lines, gzip or zstd was expected",
            path.string());
@@ -130,7 +132,7 @@ class Reader {
     const std::string name = file.path == "-" ? "standard input" : file.path.string();
     std::string bytes = read_file(file.path);
     if (detect_compression(bytes) != Compression::kNone)
-      bytes = decompress(bytes, name, static_cast<size_t>(options_.max_unpacked_bytes));
+      bytes = decompress(bytes, name, unpacked_limit(bytes.size()));
     if (bytes.empty()) {
       ++summary_.empty;
     } else if (looks_binary(bytes)) {
@@ -141,6 +143,13 @@ class Reader {
     } else {
       add_plain(std::move(bytes), name, file.domain);
     }
+  }
+
+  /// Text packs to a fiftieth of its size at best; what claims much more than that is no text.
+  size_t unpacked_limit(size_t packed) const {
+    constexpr uint64_t kRatio = 250, kAlways = uint64_t{64} << 20;
+    const uint64_t most = static_cast<uint64_t>(options_.max_unpacked_bytes);
+    return std::min(most, std::max(kAlways, kRatio * packed));
   }
 
   void add_plain(std::string bytes, const std::string& name, const std::string& domain) {

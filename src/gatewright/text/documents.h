@@ -22,7 +22,7 @@ struct Document {
 struct DocumentOptions {
   /// A longer plain file is cut at line ends into several documents; a longer JSON line is an error.
   int64_t max_document_bytes = int64_t{64} << 20;
-  /// What one compressed file may unpack to.
+  /// What one compressed file may unpack to; beyond 64 MB at most 250 times its size.
   int64_t max_unpacked_bytes = int64_t{1} << 30;
 };
 
@@ -38,7 +38,7 @@ struct ReadSummary {
 };
 
 /// Reads files and folders and calls visit for each document, always in the same order (paths as given,
-/// inside a folder sorted). "-" is standard input.
+/// inside a folder sorted). "-" is standard input (domain "stdin").
 ///
 /// Domains: inside a folder each top folder is a domain, and files directly in it belong to a domain named
 /// like the folder itself. A file given by name is a domain named like it, without extensions. A JSON line
