@@ -5,6 +5,7 @@
 #include <queue>
 
 #include "gatewright/base/error.h"
+#include "gatewright/text/quoted.h"
 
 namespace gatewright {
 namespace {
@@ -29,27 +30,17 @@ void check_merge(const BpeVocabulary& vocabulary, const std::vector<bool>& added
   const auto token = [&](int32_t id) -> const std::string& {
     return vocabulary.tokens[static_cast<size_t>(id)];
   };
-  require(token(merge.result) == token(merge.left) + token(merge.right), "{}: merge {} joins {} and {} to {}",
-          what, rank, quoted_token(token(merge.left)), quoted_token(token(merge.right)),
-          quoted_token(token(merge.result)));
+  const std::string& left = token(merge.left);
+  const std::string& right = token(merge.right);
+  const std::string& result = token(merge.result);
+  require(result.size() == left.size() + right.size() && result.starts_with(left) && result.ends_with(right),
+          "{}: merge {} joins {} and {} to {}", what, rank, Quoted{left}, Quoted{right}, Quoted{result});
   for (const int32_t id : {merge.left, merge.right, merge.result})
     require(!added[static_cast<size_t>(id)], "{}: merge {} uses the added token {}", what, rank,
-            quoted_token(token(id)));
+            Quoted{token(id)});
 }
 
 }  // namespace
-
-std::string quoted_token(std::string_view bytes) {
-  constexpr size_t kShown = 40;
-  std::string text = "\"";
-  for (const char c : bytes.substr(0, kShown)) {
-    if (c >= 32 && c < 127)
-      text += c;
-    else
-      text += fmt::format("\\x{:02X}", static_cast<unsigned char>(c));
-  }
-  return text + (bytes.size() > kShown ? "...\"" : "\"");
-}
 
 BpeMerger::BpeMerger(const BpeVocabulary& vocabulary, std::string_view what)
     : table_(vocabulary.merges.size()) {

@@ -30,9 +30,6 @@ struct BpeVocabulary {
   std::vector<AddedToken> added;    // sorted by id; their contents stand in `tokens`, too
 };
 
-/// "the bytes" with what is not printable ASCII as \xNN, cut when long: for errors.
-std::string quoted_token(std::string_view bytes);
-
 /// Merges words by rank, lowest first, leftmost on a tie.
 class BpeMerger {
  public:

@@ -4,6 +4,7 @@
 #include "gatewright/base/file.h"
 #include "gatewright/base/hash.h"
 #include "gatewright/text/gpt2_scanner.h"
+#include "gatewright/text/quoted.h"
 #include "gatewright/text/tokenizer_json.h"
 #include "gatewright/text/word_cache.h"
 
@@ -15,8 +16,8 @@ void check_added(const BpeVocabulary& vocabulary, std::string_view what) {
   for (const AddedToken& token : vocabulary.added) {
     require(token.id > last && static_cast<size_t>(token.id) < vocabulary.tokens.size() &&
                 vocabulary.tokens[static_cast<size_t>(token.id)] == token.content,
-            "{}: the added token {} does not agree with the vocabulary at id {}", what,
-            quoted_token(token.content), token.id);
+            "{}: the added token {} does not agree with the vocabulary at id {}", what, Quoted{token.content},
+            token.id);
     last = token.id;
   }
 }

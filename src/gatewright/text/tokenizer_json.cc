@@ -1,12 +1,15 @@
 #include "gatewright/text/tokenizer_json.h"
 
 #include <algorithm>
-#include <array>
+#include <optional>
 #include <unordered_map>
+#include <utility>
+#include <vector>
 
 #include "gatewright/base/error.h"
 #include "gatewright/base/json.h"
 #include "gatewright/text/byte_alphabet.h"
+#include "gatewright/text/quoted.h"
 
 namespace gatewright {
 namespace {
@@ -20,7 +23,8 @@ const Json& member(const Json& object, const char* key) {
 
 std::string type_of(const Json& part) {
   const Json& type = member(part, "type");
-  return type.is_string() ? quoted_token(type.get_ref<const std::string&>()) : "without a type";
+  if (!type.is_string()) return "without a type";
+  return fmt::format("{}", Quoted{type.get_ref<const std::string&>()});
 }
 
 class Reader {
@@ -93,7 +97,7 @@ class Reader {
       token.id = id(member(item, "id"), token.content);
       token.special = flag(item, "special");
       require(token.special, "{}: the added token {} is not special; such tokens are not supported", what_,
-              quoted_token(token.content));
+              Quoted{token.content});
       token.single_word = flag(item, "single_word");
       token.lstrip = flag(item, "lstrip");
       token.rstrip = flag(item, "rstrip");
@@ -111,9 +115,9 @@ class Reader {
 
   /// Ids have at most as many values as the file has tokens, so the largest is bounded by the file.
   int32_t id(const Json& value, const std::string& token) const {
-    require(value.is_number_integer() && value >= 0 && value <= INT32_MAX,
-            "{}: the id of the token {} must be a whole number from 0 on, it is {}", what_,
-            quoted_token(token), value.is_number() ? value.dump() : value.type_name());
+    if (!value.is_number_integer() || value < 0 || value > INT32_MAX)
+      fail("{}: the id of the token {} must be a whole number from 0 on, it is {}", what_, Quoted{token},
+           value.is_number() ? value.dump() : value.type_name());
     return value.get<int32_t>();
   }
 
@@ -123,21 +127,23 @@ class Reader {
     std::unordered_map<std::string_view, int32_t> added;
     for (const AddedToken& token : vocabulary_.added)
       require(added.emplace(token.content, token.id).second, "{}: the added token {} is there twice", what_,
-              quoted_token(token.content));
+              Quoted{token.content});
     size_t count = vocab.size();
     for (const AddedToken& token : vocabulary_.added) count += !vocab.contains(token.content);
     vocabulary_.tokens.resize(count);
-    for (const auto& [name, value] : vocab.items()) {
-      const int32_t token_id = id(value, name);
+    ids_.reserve(count);
+    for (auto item = vocab.begin(); item != vocab.end(); ++item) {
+      const std::string& name = item.key();
+      const int32_t token_id = id(*item, name);
       const auto found = added.find(name);
       if (found == added.end()) {
         std::optional<std::string> bytes = from_byte_alphabet(name);
         require(bytes && !bytes->empty(), "{}: the token {} is not made of byte-level characters", what_,
-                quoted_token(name));
+                Quoted{name});
         put(token_id, std::move(*bytes));
       } else {
-        require(found->second == token_id, "{}: the added token {} has id {} and id {}", what_,
-                quoted_token(name), found->second, token_id);
+        require(found->second == token_id, "{}: the added token {} has id {} and id {}", what_, Quoted{name},
+                found->second, token_id);
       }
       ids_.emplace(name, token_id);
     }
@@ -148,11 +154,11 @@ class Reader {
   void put(int32_t token_id, std::string bytes) {
     const auto at = static_cast<size_t>(token_id);
     require(at < vocabulary_.tokens.size(),
-            "{}: the token {} has id {}, but {} tokens have ids 0 to {} without holes", what_,
-            quoted_token(bytes), token_id, vocabulary_.tokens.size(), vocabulary_.tokens.size() - 1);
+            "{}: the token {} has id {}, but {} tokens have ids 0 to {} without holes", what_, Quoted{bytes},
+            token_id, vocabulary_.tokens.size(), vocabulary_.tokens.size() - 1);
     require(!bytes.empty(), "{}: the token of id {} is empty", what_, token_id);
     require(vocabulary_.tokens[at].empty(), "{}: the tokens {} and {} have the same id {}", what_,
-            quoted_token(vocabulary_.tokens[at]), quoted_token(bytes), token_id);
+            Quoted{vocabulary_.tokens[at]}, Quoted{bytes}, token_id);
     vocabulary_.tokens[at] = std::move(bytes);
   }
 
@@ -160,37 +166,40 @@ class Reader {
     require(merges.is_array(), "{}: model.merges must be a list, it is {}", what_, merges.type_name());
     vocabulary_.merges.reserve(merges.size());
     for (const Json& item : merges) {
-      const std::array<std::string, 2> pair = merge_pair(item);
-      vocabulary_.merges.push_back({.left = merge_token(pair[0]),
-                                    .right = merge_token(pair[1]),
-                                    .result = merge_token(pair[0] + pair[1])});
+      const auto [left, right] = merge_pair(item);
+      vocabulary_.merges.push_back({.left = merge_token(left),
+                                    .right = merge_token(right),
+                                    .result = merge_token(std::string(left).append(right))});
     }
   }
 
   /// "left right" or ["left", "right"].
-  std::array<std::string, 2> merge_pair(const Json& item) const {
+  std::pair<std::string_view, std::string_view> merge_pair(const Json& item) const {
+    const auto text_of = [](const Json& value) -> std::string_view {
+      return value.get_ref<const std::string&>();
+    };
     if (item.is_array() && item.size() == 2 && item[0].is_string() && item[1].is_string())
-      return {item[0].get<std::string>(), item[1].get<std::string>()};
+      return {text_of(item[0]), text_of(item[1])};
     if (item.is_string()) {
-      const auto& text = item.get_ref<const std::string&>();
+      const std::string_view text = text_of(item);
       const size_t space = text.find(' ');
-      if (space != std::string::npos && text.find(' ', space + 1) == std::string::npos)
+      if (space != std::string_view::npos && text.find(' ', space + 1) == std::string_view::npos)
         return {text.substr(0, space), text.substr(space + 1)};
     }
     fail("{}: merge {} is neither \"left right\" nor [\"left\", \"right\"]", what_,
          vocabulary_.merges.size());
   }
 
-  int32_t merge_token(const std::string& name) const {
+  int32_t merge_token(std::string_view name) const {
     const auto found = ids_.find(name);
     require(found != ids_.end(), "{}: merge {} needs the token {}, which the vocabulary does not have", what_,
-            vocabulary_.merges.size(), quoted_token(name));
+            vocabulary_.merges.size(), Quoted{name});
     return found->second;
   }
 
   std::string what_;
   BpeVocabulary vocabulary_;
-  std::unordered_map<std::string, int32_t> ids_;  // by their names in the file
+  std::unordered_map<std::string_view, int32_t> ids_;  // by their names in the file, which outlives them
 };
 
 std::string json_text(std::string_view text) { return Json(text).dump(); }
