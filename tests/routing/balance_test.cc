@@ -186,12 +186,12 @@ TEST(Schedule, OfAWeightIsLinearThenConstant) {
 
 TEST(Schedule, IsReadFromTheValuesOfATerm) {
   const Given given = {{"weight", 0.5}, {"final_weight", 0.25}, {"over_steps", int64_t{10}}};
-  const WeightedTerm term = make_balance_term("entropy", piece(balance_terms(), "entropy", given).values,
+  const WeightedTerm term = make_balance_term("entropy", make_piece(balance_terms(), "entropy", given).values,
                                               {.hidden_size = 8, .num_experts = 4});
   EXPECT_DOUBLE_EQ(term.weight_at(5), 0.375);
   EXPECT_EQ(term.name, "entropy");
   EXPECT_EQ(error_of([] {
-              piece(balance_terms(), "switch", {{"scope", std::string("batch")}});
+              make_piece(balance_terms(), "switch", {{"scope", std::string("batch")}});
             }).substr(0, 78),
             "[switch] scope must be one of micro_batch, sequence, global_batch, got 'batch'");
   EXPECT_EQ(error_of([] { balance_terms().at("swich"); }),

@@ -18,8 +18,8 @@ constexpr RouterSizes kSizes{.hidden_size = 16, .num_experts = 8};
 RouterSpec spec_of(const std::string& scorer, const std::string& selector,
                    const Given& selector_values = {}) {
   const Given given = scorer == "linear" ? Given{{"init", 0.5}} : Given{};
-  return {.scorer = piece(scorers(), scorer, given),
-          .selector = piece(choice::selectors(), selector, selector_values)};
+  return {.scorer = make_piece(scorers(), scorer, given),
+          .selector = make_piece(choice::selectors(), selector, selector_values)};
 }
 
 Router router_of(const RouterSpec& spec, const RouterSizes& sizes = kSizes, uint64_t seed = 1) {
@@ -29,7 +29,7 @@ Router router_of(const RouterSpec& spec, const RouterSizes& sizes = kSizes, uint
 
 std::vector<Piece> all_balance_terms() {
   std::vector<Piece> terms;
-  for (const std::string& name : balance_terms().names()) terms.push_back(piece(balance_terms(), name));
+  for (const std::string& name : balance_terms().names()) terms.push_back(make_piece(balance_terms(), name));
   return terms;
 }
 
@@ -97,10 +97,10 @@ TEST(Router, OfAnEmptyBatchRoutesNothing) {
 
 TEST(Router, NamesItsBalanceTermsAndAddsThemWithTheirWeights) {
   RouterSpec spec = spec_of("linear", "top_k");
-  spec.balance = {
-      piece(balance_terms(), "switch", {{"weight", 0.5}}),
-      piece(balance_terms(), "z_loss", {{"weight", 0.1}, {"final_weight", 0.3}, {"over_steps", int64_t{10}}}),
-      piece(balance_terms(), "loss_free_bias")};
+  spec.balance = {make_piece(balance_terms(), "switch", {{"weight", 0.5}}),
+                  make_piece(balance_terms(), "z_loss",
+                             {{"weight", 0.1}, {"final_weight", 0.3}, {"over_steps", int64_t{10}}}),
+                  make_piece(balance_terms(), "loss_free_bias")};
   Router router = router_of(spec);
   RandomStream random(3, "hidden");
   const RoutingRecord record = router.route(normals({50, 16}, random), {.training = true, .step = 5});
@@ -125,7 +125,7 @@ TEST(Router, CarriesTheGradientOfTheWeightsToItsParameters) {
        {choice::Weighting::kAsIs, choice::Weighting::kRenormalised, choice::Weighting::kSoftmaxChosen}) {
     RouterSpec spec = spec_of("linear", "top_k");
     spec.weights.weighting = weighting;
-    spec.balance = {piece(balance_terms(), "switch", {{"weight", 1.0}})};
+    spec.balance = {make_piece(balance_terms(), "switch", {{"weight", 1.0}})};
     Router router = router_of(spec);
     ParameterList parameters;
     router.collect(parameters, "gate");
@@ -186,9 +186,10 @@ TEST(Router, PutsDecoratorsAroundItsPieces) {
   RandomStream random(7, "hidden");
   const Tensor hidden = normals({80, 16}, random);
   RouterSpec spec = spec_of("linear", "top_k");
-  spec.decorators = {piece(choice::selector_decorators(), "capacity", {{"factor", 1.0}}),
-                     piece(scorer_decorators(), "omit", {{"experts", std::vector<int64_t>{2}}}),
-                     piece(choice::selector_decorators(), "force", {{"experts", std::vector<int64_t>{5}}})};
+  spec.decorators = {
+      make_piece(choice::selector_decorators(), "capacity", {{"factor", 1.0}}),
+      make_piece(scorer_decorators(), "omit", {{"experts", std::vector<int64_t>{2}}}),
+      make_piece(choice::selector_decorators(), "force", {{"experts", std::vector<int64_t>{5}}})};
   Router router = router_of(spec);
   const RoutingRecord record = router.route(hidden, {});
   const std::vector<float> counts = to_floats(expert_counts(record.assignment));
@@ -202,7 +203,7 @@ TEST(Router, WithALossFreeBiasEvensOutTheLoad) {
   const Tensor hidden = normals({400, 16}, random) + 0.5;
   RouterSpec spec = spec_of("linear", "top_k");
   spec.activation = choice::Activation::kSigmoid;
-  spec.balance = {piece(balance_terms(), "loss_free_bias", {{"rate", 0.002}})};
+  spec.balance = {make_piece(balance_terms(), "loss_free_bias", {{"rate", 0.002}})};
   Router router = router_of(spec);
   const auto imbalance = [&] { return load_imbalance(expert_counts(router.route(hidden, {}).assignment)); };
   const double before = imbalance();
@@ -237,8 +238,9 @@ TEST(Router, RefusesASpecificationThatContradictsItself) {
     change(spec);
     return error_of([&] { router_of(spec, sizes); });
   };
-  const Piece omit = piece(scorer_decorators(), "omit", {{"experts", std::vector<int64_t>{1, 3}}});
-  const Piece force = piece(choice::selector_decorators(), "force", {{"experts", std::vector<int64_t>{3}}});
+  const Piece omit = make_piece(scorer_decorators(), "omit", {{"experts", std::vector<int64_t>{1, 3}}});
+  const Piece force =
+      make_piece(choice::selector_decorators(), "force", {{"experts", std::vector<int64_t>{3}}});
   EXPECT_EQ(problem([&](RouterSpec& s) {
               s.decorators = {omit, force};
             }),
@@ -250,7 +252,7 @@ TEST(Router, RefusesASpecificationThatContradictsItself) {
   EXPECT_EQ(problem([&](RouterSpec& s) { s.decorators = {{.name = "capacty", .values = {}}}; }),
             "there is no decorator 'capacty', did you mean 'capacity'?");
   EXPECT_EQ(problem([&](RouterSpec& s) {
-              s.balance = {piece(balance_terms(), "switch"), piece(balance_terms(), "switch")};
+              s.balance = {make_piece(balance_terms(), "switch"), make_piece(balance_terms(), "switch")};
             }),
             "the balance term 'switch' is given twice");
   EXPECT_EQ(problem([](RouterSpec&) {}, {.hidden_size = 16, .num_experts = 0}),
@@ -276,7 +278,7 @@ TEST(Router, RefusesLogitsThatAreNotATable) {
 
 TEST(Router, ListsItsParametersUnderThePrefix) {
   RouterSpec spec = spec_of("linear", "top_k");
-  spec.balance = {piece(balance_terms(), "loss_free_bias")};
+  spec.balance = {make_piece(balance_terms(), "loss_free_bias")};
   ParameterList list;
   router_of(spec).collect(list, "model.layers.3.mlp.gate");
   ASSERT_EQ(list.size(), 2u);

@@ -66,20 +66,15 @@ inline Tensor gradient(const Tensor& x, const std::function<Tensor(const Tensor&
   return at.grad();
 }
 
-template <typename Registry>
-Piece piece(const Registry& registry, const std::string& name, const Given& given = {}) {
-  return {.name = name, .values = Values(registry.at(name).spec.parameters, given, name)};
-}
-
 inline std::unique_ptr<Scorer> make_scorer(const std::string& name, const RouterSizes& sizes,
                                            const Given& given = {}, uint64_t seed = 1) {
   RandomStream random(seed, "scorer");
-  return scorers().at(name).make(piece(scorers(), name, given).values, sizes, random);
+  return scorers().at(name).make(make_piece(scorers(), name, given).values, sizes, random);
 }
 
 inline std::unique_ptr<BalanceTerm> make_term(const std::string& name, const Given& given = {},
                                               int64_t num_experts = 4) {
-  return balance_terms().at(name).make(piece(balance_terms(), name, given).values,
+  return balance_terms().at(name).make(make_piece(balance_terms(), name, given).values,
                                        {.hidden_size = 8, .num_experts = num_experts});
 }
 

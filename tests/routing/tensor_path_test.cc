@@ -64,18 +64,17 @@ TEST(TensorChoice, IsThePlainChoiceForEverySelector) {
   EXPECT_GT(compared, 40);
 }
 
-TEST(TensorChoice, OnlySelectorsThatDrawHaveNone) {
-  for (const choice::Case& c : choice::all_cases(4)) {
-    const auto& entry = choice::selectors().at(c.name);
-    EXPECT_EQ(!tensor_choice(c.name, Values(entry.spec.parameters, c.given, c.name)),
-              choice::draws(*c.make()))
-        << c.name;
-  }
+TEST(TensorChoice, ExistsForTheSelectorsOfTheHouseThatDoNotDraw) {
+  for (const char* name :
+       {"top_k", "top_p", "min_p", "threshold", "relu", "expert_choice", "group_limited_top_k", "all"})
+    EXPECT_TRUE(tensor_choice(name, make_piece(choice::selectors(), name).values)) << name;
+  EXPECT_FALSE(tensor_choice("random", make_piece(choice::selectors(), "random").values))
+      << "its draws come from the host's stream";
 }
 
 TEST(TensorChoice, NeedsGroupsOfEqualSizeToo) {
   const auto choose =
-      tensor_choice("group_limited_top_k", piece(choice::selectors(), "group_limited_top_k").values);
+      tensor_choice("group_limited_top_k", make_piece(choice::selectors(), "group_limited_top_k").values);
   EXPECT_EQ(error_of([&] {
               choose(at::zeros({2, 10}));
             }),

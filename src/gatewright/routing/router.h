@@ -1,6 +1,7 @@
 // A router: scorer, selector, weights and balance terms put together. score -> select -> assignment.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -19,6 +20,13 @@ struct Piece {
   std::string name;
   Values values;
 };
+
+/// A registered piece with its defaults and `given` put over them; unknown names and values are errors.
+template <typename Factory>
+Piece make_piece(const Registry<Factory>& registry, const std::string& name,
+                 const std::map<std::string, Value>& given = {}) {
+  return {.name = name, .values = Values(registry.at(name).spec.parameters, given, name)};
+}
 
 /// A router in words: what a recipe's [routing] and [balance.*] say. `scorer` and `selector` name registered
 /// pieces; decorators are put around them in the order of the registries.
