@@ -1,8 +1,6 @@
 #include "gatewright/text/bpe.h"
 
 #include <algorithm>
-#include <functional>
-#include <queue>
 
 #include "gatewright/base/error.h"
 #include "gatewright/text/quoted.h"
@@ -10,8 +8,9 @@
 namespace gatewright {
 namespace {
 
-/// Up to this many bytes a word is merged by looking at all its pairs each time, which is faster than a heap.
-constexpr size_t kShortWord = 48;
+constexpr uint32_t kLongestWord = uint32_t{1} << 30;
+/// Each thread keeps the memory for words of up to this many bytes: 28 times as much.
+constexpr uint32_t kKeptWord = uint32_t{1} << 16;
 
 std::vector<bool> added_ids(const BpeVocabulary& vocabulary) {
   std::vector<bool> added(vocabulary.tokens.size());
@@ -64,73 +63,78 @@ BpeMerger::BpeMerger(const BpeVocabulary& vocabulary, std::string_view what)
   }
 }
 
-void BpeMerger::encode_word(std::string_view word, std::vector<int32_t>& out) const {
-  word.size() <= kShortWord ? encode_short(word, out) : encode_long(word, out);
-}
-
-void BpeMerger::encode_short(std::string_view word, std::vector<int32_t>& out) const {
-  std::array<int32_t, kShortWord> ids;
-  std::array<Merged, kShortWord> pairs;  // pairs[i]: ids[i] with ids[i + 1]
-  size_t count = word.size();
-  for (size_t i = 0; i < count; ++i) ids[i] = byte_token_[static_cast<uint8_t>(word[i])];
-  for (size_t i = 0; i + 1 < count; ++i) pairs[i] = merged(ids[i], ids[i + 1]);
-  while (count > 1) {
-    size_t best = 0;
-    for (size_t i = 1; i + 1 < count; ++i)
-      if (pairs[i].rank < pairs[best].rank) best = i;
-    if (pairs[best].rank == kNever) break;
-    ids[best] = pairs[best].result;
-    std::copy(ids.begin() + best + 2, ids.begin() + count, ids.begin() + best + 1);
-    std::copy(pairs.begin() + best + 1, pairs.begin() + (count - 1), pairs.begin() + best);
-    --count;
-    if (best > 0) pairs[best - 1] = merged(ids[best - 1], ids[best]);
-    if (best + 1 < count) pairs[best] = merged(ids[best], ids[best + 1]);
+/// One word while it is merged. Each token lives at the place of its first byte, linked to its neighbours; a
+/// tournament over the places holds the rank of each token with the next one, so its winner is the pair to
+/// merge.
+class BpeMerger::Word {
+ public:
+  void encode(const BpeMerger& merger, std::string_view word, std::vector<int32_t>& out) {
+    lay_out(merger, word);
+    while (winner_[1] < kNoPair) merge(merger, static_cast<uint32_t>(winner_[1]));
+    for (uint32_t place = 0; place < count_; place = next_[place]) out.push_back(ids_[place]);
   }
-  out.insert(out.end(), ids.begin(), ids.begin() + count);
-}
 
-/// Tokens live at the place of their first byte, linked in both directions; a heap holds (rank, place) of
-/// every pair that can merge, and an entry that no longer holds is dropped when its turn comes.
-void BpeMerger::encode_long(std::string_view word, std::vector<int32_t>& out) const {
-  require(word.size() < UINT32_MAX, "cannot encode a word of {} bytes: the limit is {}", word.size(),
-          UINT32_MAX);
-  const auto count = static_cast<uint32_t>(word.size());
-  std::vector<int32_t> ids(count);
-  std::vector<uint32_t> next(count), previous(count);
-  for (uint32_t i = 0; i < count; ++i) {
-    ids[i] = byte_token_[static_cast<uint8_t>(word[i])];
-    next[i] = i + 1;
-    previous[i] = i - 1;  // the first: UINT32_MAX
-  }
-  std::vector<uint64_t> entries;
-  const auto entry = [](Merged pair, uint32_t place) { return uint64_t(pair.rank) << 32 | place; };
-  for (uint32_t i = 0; i + 1 < count; ++i)
-    if (const Merged pair = merged(ids[i], ids[i + 1]); pair.rank != kNever)
-      entries.push_back(entry(pair, i));
-  std::priority_queue<uint64_t, std::vector<uint64_t>, std::greater<>> heap(std::greater<>{},
-                                                                            std::move(entries));
-  const auto offer = [&](uint32_t left, uint32_t right) {
-    if (const Merged pair = merged(ids[left], ids[right]); pair.rank != kNever) heap.push(entry(pair, left));
-  };
-  while (!heap.empty()) {
-    const uint64_t top = heap.top();
-    heap.pop();
-    const auto left = static_cast<uint32_t>(top);
-    const uint32_t right = next[left];
-    if (ids[left] < 0 || right == count) continue;
-    const Merged pair = merged(ids[left], ids[right]);
-    if (entry(pair, left) != top) continue;
-    ids[left] = pair.result;
-    ids[right] = -1;
-    next[left] = next[right];
-    if (next[left] < count) {
-      previous[next[left]] = left;
-      offer(left, next[left]);
+ private:
+  static constexpr uint64_t kNoPair = uint64_t{kNever} << 32;
+
+  void lay_out(const BpeMerger& merger, std::string_view word) {
+    count_ = static_cast<uint32_t>(word.size());
+    if (ids_.size() < count_) {
+      ids_.resize(count_);
+      next_.resize(count_);
+      previous_.resize(count_);
+      winner_.resize(2 * size_t{count_});
     }
-    if (previous[left] != UINT32_MAX) offer(previous[left], left);
+    for (uint32_t place = 0; place < count_; ++place) {
+      ids_[place] = merger.byte_token_[static_cast<uint8_t>(word[place])];
+      next_[place] = place + 1;
+      previous_[place] = place - 1;  // never followed from place 0
+    }
+    for (uint32_t place = 0; place < count_; ++place) winner_[count_ + place] = pair_at(merger, place);
+    for (uint32_t node = count_ - 1; node > 0; --node)
+      winner_[node] = std::min(winner_[2 * node], winner_[2 * node + 1]);
   }
-  for (const int32_t id : ids)
-    if (id >= 0) out.push_back(id);
+
+  /// Rank and place of the pair that begins here: the smaller is the one to merge first.
+  uint64_t pair_at(const BpeMerger& merger, uint32_t place) const {
+    if (next_[place] == count_) return kNoPair;
+    return uint64_t(merger.merged(ids_[place], ids_[next_[place]]).rank) << 32 | place;
+  }
+
+  void merge(const BpeMerger& merger, uint32_t left) {
+    const uint32_t right = next_[left];
+    ids_[left] = merger.merged(ids_[left], ids_[right]).result;
+    next_[left] = next_[right];
+    if (next_[left] < count_) previous_[next_[left]] = left;
+    play(right, kNoPair);
+    play(left, pair_at(merger, left));
+    if (left > 0) play(previous_[left], pair_at(merger, previous_[left]));
+  }
+
+  void play(uint32_t place, uint64_t pair) {
+    size_t node = size_t{count_} + place;
+    winner_[node] = pair;
+    for (; node > 1; node /= 2) {
+      const uint64_t best = std::min(winner_[node], winner_[node ^ 1]);
+      if (winner_[node / 2] == best) break;
+      winner_[node / 2] = best;
+    }
+  }
+
+  uint32_t count_ = 0;
+  std::vector<int32_t> ids_;
+  std::vector<uint32_t> next_, previous_;
+  std::vector<uint64_t> winner_;  // leaves at [count, 2 count), the parent of i is i / 2, the root is 1
+};
+
+void BpeMerger::encode_word(std::string_view word, std::vector<int32_t>& out) const {
+  require(word.size() <= kLongestWord, "cannot encode a word of {} bytes: the limit is {}", word.size(),
+          kLongestWord);
+  thread_local Word kept;
+  if (word.size() <= kKeptWord)
+    kept.encode(*this, word, out);
+  else
+    Word().encode(*this, word, out);
 }
 
 }  // namespace gatewright

@@ -37,13 +37,11 @@ class BpeMerger {
   /// that would make an added token, a pair merged twice.
   BpeMerger(const BpeVocabulary& vocabulary, std::string_view what);
 
-  /// Appends the tokens of one word. Time O(n log n) in its bytes.
+  /// Appends the tokens of one word, not empty, at most 1 GiB. Time O(n log n) in its bytes.
   void encode_word(std::string_view word, std::vector<int32_t>& out) const;
 
  private:
-  void encode_short(std::string_view word, std::vector<int32_t>& out) const;
-  void encode_long(std::string_view word, std::vector<int32_t>& out) const;
-
+  class Word;
   struct Merged {
     int32_t rank = kNever;
     int32_t result = 0;
