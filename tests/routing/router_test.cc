@@ -3,6 +3,7 @@
 
 #include <ATen/autocast_mode.h>
 #include <gtest/gtest.h>
+#include <torch/version.h>
 
 #include <cmath>
 
@@ -163,6 +164,15 @@ TEST(Router, RoutesBfloat16InFloat32) {
   EXPECT_TRUE(at::equal(record.scores.logits, same.scores.logits));
 }
 
+void set_cpu_autocast(bool on) {
+#if TORCH_VERSION_MAJOR > 2 || (TORCH_VERSION_MAJOR == 2 && TORCH_VERSION_MINOR >= 4)
+  at::autocast::set_autocast_enabled(at::kCPU, on);
+#else
+  at::autocast::set_cpu_enabled(on);
+#endif
+  at::autocast::clear_cache();
+}
+
 TEST(Router, StaysInFloat32UnderAutocast) {
   RandomStream random(6, "hidden");
   const Tensor hidden = normals({40, 16}, random);
@@ -170,11 +180,10 @@ TEST(Router, StaysInFloat32UnderAutocast) {
   spec.balance = all_balance_terms();
   Router router = router_of(spec);
   const RoutingRecord plain = router.route(hidden, {});
-  at::autocast::set_cpu_enabled(true);
+  set_cpu_autocast(true);
   const bool really = at::mm(hidden, hidden.t()).scalar_type() != at::kFloat;
   const RoutingRecord record = router.route(hidden, {});
-  at::autocast::set_cpu_enabled(false);
-  at::autocast::clear_cache();
+  set_cpu_autocast(false);
   EXPECT_TRUE(really) << "autocast changes products around the router";
   EXPECT_EQ(record.scores.logits.scalar_type(), at::kFloat);
   EXPECT_TRUE(at::equal(record.scores.logits, plain.scores.logits));

@@ -22,6 +22,15 @@ void add_mean(std::vector<std::pair<std::string, double>>& means, const std::str
   it->second += (value - it->second) / static_cast<double>(batches + 1);
 }
 
+/// The largest |logit|, masked ones aside.
+double largest_magnitude(const Tensor& logits) {
+  if (logits.numel() == 0) return 0;
+  const auto [least, most] = logits.aminmax();
+  const double low = least.item<double>(), high = most.item<double>();
+  if (!std::isinf(low)) return std::max(std::abs(low), std::abs(high));
+  return logits.masked_fill(at::isinf(logits), 0).abs().max().item<double>();
+}
+
 }  // namespace
 
 double LayerStatistics::pairs() const { return std::accumulate(counts.begin(), counts.end(), 0.0); }
@@ -46,13 +55,7 @@ void RoutingStatistics::add(std::span<const RoutingRecord> records) {
     layer.counts.resize(static_cast<size_t>(record.assignment.num_experts()));
     for (size_t e = 0; e < layer.counts.size(); ++e) layer.counts[e] += static_cast<double>(b[e + 1] - b[e]);
     layer.tokens += record.assignment.num_tokens;
-    const Tensor logits = record.scores.logits.detach();
-    if (logits.numel() > 0) {
-      const auto [least, largest] = logits.aminmax();
-      for (double extreme : {least.item<double>(), largest.item<double>()}) {
-        if (std::isfinite(extreme)) layer.largest_logit = std::max(layer.largest_logit, std::abs(extreme));
-      }
-    }
+    layer.largest_logit = std::max(layer.largest_logit, largest_magnitude(record.scores.logits.detach()));
     for (const RoutingRecord::TermValue& term : record.balance) {
       if (term.value.defined()) add_mean(layer.balance, term.name, term.value.item<double>(), batches_[i]);
     }
