@@ -3,8 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <filesystem>
-#include <map>
+#include <thread>
 
 #include "gatewright/base/error.h"
 #include "gatewright/base/random.h"
@@ -123,6 +122,21 @@ TEST(Tokenizer, EncodesAMillionEqualLetters) {
   const Tokenizer tokenizer(vocabulary_with({{"a", "a"}, {"aa", "aa"}, {"aaaa", "aaaa"}}));
   const std::vector<int32_t> ids = tokenizer.encode(std::string(1'000'000, 'a'));
   EXPECT_EQ(ids, std::vector<int32_t>(125'000, kFirstMerge + 2));
+}
+
+TEST(Tokenizer, EncodesInManyThreadsAsInOne) {
+  const Tokenizer tokenizer(vocabulary_with({{"a", "b"}, {"ab", "a"}, {"b", "b"}, {" ", "ab"}}));
+  RandomStream random(8, "threads");
+  std::vector<std::string> texts;
+  for (int i = 0; i < 64; ++i) texts.push_back("ab " + random_bytes(random, 1 + random.below(400), 3));
+  std::vector<std::vector<int32_t>> ids(texts.size());
+  std::vector<std::jthread> threads;
+  for (size_t first = 0; first < 4; ++first)
+    threads.emplace_back([&, first] {
+      for (size_t i = first; i < texts.size(); i += 4) ids[i] = tokenizer.encode(texts[i]);
+    });
+  threads.clear();
+  for (size_t i = 0; i < texts.size(); ++i) EXPECT_EQ(ids[i], tokenizer.encode(texts[i]));
 }
 
 TEST(Tokenizer, TreatsNamesOfSpecialTokensAsText) {

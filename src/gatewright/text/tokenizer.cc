@@ -52,7 +52,7 @@ Tokenizer::Tokenizer(BpeVocabulary vocabulary, std::string_view what)
     : state_(std::make_shared<const State>(std::move(vocabulary), what)) {}
 
 Tokenizer Tokenizer::load(const std::filesystem::path& path) {
-  constexpr uint64_t kLargest = uint64_t{1} << 28;  // published files have up to 40 MB
+  constexpr uint64_t kLargest = uint64_t{1} << 26;  // published files have up to 35 MB
   return parse(read_file(path, kLargest), path.string());
 }
 
