@@ -1,12 +1,14 @@
 // The pieces put together: what a router's record holds, that it is float32 everywhere, and its errors.
 #include "gatewright/routing/router.h"
 
+#include <ATen/Parallel.h>
 #include <ATen/autocast_mode.h>
 #include <gtest/gtest.h>
 #include <torch/version.h>
 
 #include <cmath>
 
+#include "gatewright/base/parallel.h"
 #include "gatewright/routing/choice/selectors/row_selectors.h"
 #include "gatewright/routing/scorers/scorers.h"
 #include "routing_testing.h"
@@ -96,6 +98,77 @@ TEST(Router, OfAnEmptyBatchRoutesNothing) {
   }
 }
 
+TEST(Router, WithOneExpertSendsTokensThereOrNowhere) {
+  RandomStream random(9, "hidden");
+  const Tensor hidden = normals({20, 16}, random);
+  for (const choice::Case& c : choice::all_cases(1)) {
+    RouterSpec spec = spec_of("linear", c.name, c.given);
+    spec.weights.weighting = choice::Weighting::kRenormalised;
+    spec.balance = all_balance_terms();
+    Router router = router_of(spec, {.hidden_size = 16, .num_experts = 1});
+    RandomStream draws(2, "draws");
+    const RoutingRecord record = router.route(hidden, {.training = true, .random = &draws});
+    EXPECT_NO_THROW(validate(record.assignment, c.text()));
+    for (float w : to_floats(record.assignment.weight)) EXPECT_FLOAT_EQ(w, 1) << c.text();
+    EXPECT_TRUE(std::isfinite(record.loss.item<double>())) << c.text();
+  }
+}
+
+TEST(Router, HasFiniteGradientsBesideOmittedExperts) {
+  RandomStream random(10, "hidden");
+  const Tensor hidden = normals({50, 16}, random);
+  for (const choice::Case& c : choice::all_cases(8)) {
+    for (choice::Activation activation :
+         {choice::Activation::kSoftmax, choice::Activation::kSigmoid, choice::Activation::kIdentity}) {
+      for (choice::Weighting weighting : {choice::Weighting::kAsIs, choice::Weighting::kSoftmaxChosen}) {
+        RouterSpec spec = spec_of("linear", c.name, c.given);
+        spec.activation = activation;
+        spec.weights.weighting = weighting;
+        spec.decorators = {
+            make_piece(scorer_decorators(), "omit", {{"experts", std::vector<int64_t>{0, 5}}})};
+        spec.balance = all_balance_terms();
+        Router router = router_of(spec);
+        RandomStream draws(2, "draws");
+        const RoutingRecord record = router.route(hidden, {.training = true, .random = &draws});
+        const std::vector<float> counts = to_floats(expert_counts(record.assignment));
+        EXPECT_EQ(counts[0] + counts[5], 0) << c.text();
+        (record.assignment.weight.sum() + record.loss).backward();
+        ParameterList parameters;
+        router.collect(parameters, "gate");
+        EXPECT_TRUE(at::isfinite(parameters[0].tensor.grad()).all().item<bool>()) << c.text();
+      }
+    }
+  }
+}
+
+TEST(Router, GivesTheSameBitsWithAnyNumberOfThreads) {
+  RandomStream random(11, "hidden");
+  const Tensor logits = normals({1500, 64}, random);
+  at::get_num_threads();  // LibTorch sets the threads at its first use
+  const int before = num_threads();
+  for (const choice::Case& c : choice::all_cases(64)) {
+    std::vector<RoutingRecord> records;
+    std::vector<Tensor> gradients;
+    for (int threads : {1, 3}) {
+      set_num_threads(threads);
+      Router router(std::make_unique<Echo>(), c.make(), choice::Activation::kSoftmax,
+                    {.weighting = choice::Weighting::kRenormalised});
+      RandomStream draws(2, "draws");
+      const Tensor input = leaf(logits);
+      records.push_back(router.route(input, {.training = true, .random = &draws}));
+      const Tensor w = records.back().assignment.weight;
+      (w * w).sum().backward();
+      gradients.push_back(input.grad());
+    }
+    EXPECT_TRUE(at::equal(records[0].assignment.token, records[1].assignment.token)) << c.text();
+    EXPECT_TRUE(at::equal(records[0].assignment.expert_begin, records[1].assignment.expert_begin))
+        << c.text();
+    EXPECT_TRUE(at::equal(records[0].assignment.weight, records[1].assignment.weight)) << c.text();
+    EXPECT_TRUE(at::equal(gradients[0], gradients[1])) << c.text();
+  }
+  set_num_threads(before);
+}
+
 TEST(Router, NamesItsBalanceTermsAndAddsThemWithTheirWeights) {
   RouterSpec spec = spec_of("linear", "top_k");
   spec.balance = {make_piece(balance_terms(), "switch", {{"weight", 0.5}}),
@@ -160,6 +233,9 @@ TEST(Router, RoutesBfloat16InFloat32) {
   const RoutingRecord record = router.route(hidden, {});
   EXPECT_EQ(record.scores.logits.scalar_type(), at::kFloat);
   EXPECT_EQ(record.assignment.weight.scalar_type(), at::kFloat);
+  const Tensor input = leaf(hidden);
+  router.route(input, {}).assignment.weight.sum().backward();
+  EXPECT_EQ(input.grad().scalar_type(), at::kBFloat16);
   const RoutingRecord same = router.route(hidden.to(at::kFloat), {});
   EXPECT_TRUE(at::equal(record.scores.logits, same.scores.logits));
 }
