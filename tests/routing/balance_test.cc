@@ -66,18 +66,21 @@ TEST(EveryBalanceTerm, HasTheGradientOfItsLoss) {
     if (name == "switch")
       settings = {{}, {{"scope", std::string("sequence")}}, {{"scope", std::string("global_batch")}}};
     for (const Given& given : settings) {
-      const auto f = [&](const Tensor& x) {
-        const auto term = make_term(name, given);
-        const Scores scores = scores_of(x);
-        return term->loss(scores, assign(scores, chosen), {.training = true, .num_sequences = 3});
-      };
-      if (!f(logits).defined()) continue;
-      ++with_loss;
-      EXPECT_LT(difference(gradient(logits, f), slopes(logits, f)), 1e-7) << name;
-      EXPECT_LT(difference(gradient(logits.to(at::kFloat), f), slopes(logits, f)), 1e-4) << name;
+      for (choice::Activation activation :
+           {choice::Activation::kSoftmax, choice::Activation::kSigmoid, choice::Activation::kIdentity}) {
+        const auto f = [&](const Tensor& x) {
+          const auto term = make_term(name, given);
+          const Scores scores = scores_of(x, activation);
+          return term->loss(scores, assign(scores, chosen), {.training = true, .num_sequences = 3});
+        };
+        if (!f(logits).defined()) continue;
+        ++with_loss;
+        EXPECT_LT(difference(gradient(logits, f), slopes(logits, f)), 1e-6) << name;
+        EXPECT_LT(difference(gradient(logits.to(at::kFloat), f), slopes(logits, f)), 1e-4) << name;
+      }
     }
   }
-  EXPECT_GE(with_loss, 6);
+  EXPECT_GE(with_loss, 18);
 }
 
 TEST(EveryBalanceTerm, IsTheSameWhenTokensAreReordered) {
@@ -141,6 +144,26 @@ TEST(SwitchLoss, OverTheGlobalBatchCountsAllMicroBatchesOfTheStep) {
   EXPECT_NEAR(value(*term, second, to_1, {.training = false}), 2, 1e-6) << "evaluation counts for itself";
   term->end_step();
   EXPECT_NEAR(value(*term, second, to_1), 2, 1e-6) << "f = (0, 1) in the new step";
+}
+
+TEST(SwitchLoss, OfSigmoidsComparesTheirSharesOfTheSum) {
+  // Sigmoids 1/2 and 1/4 are shares 2/3 and 1/3, whatever the size of both.
+  const Scores scores = scores_of(tensor({0, -std::log(3.0f)}, {1, 2}), choice::Activation::kSigmoid);
+  EXPECT_NEAR(value(*make_term("switch"), scores, assign(scores, {{0}})), 2 * 2.0 / 3, 1e-6);
+  EXPECT_NEAR(value(*make_term("switch"), scores, assign(scores, {{0, 1}})), 2, 1e-6);
+}
+
+TEST(Distribution, SumsToOneForEveryActivation) {
+  RandomStream random(3, "logits");
+  Tensor logits = normals({20, 5}, random);
+  logits[4][2] = choice::kMask;
+  for (choice::Activation activation :
+       {choice::Activation::kSoftmax, choice::Activation::kSigmoid, choice::Activation::kIdentity}) {
+    const Tensor p = distribution(scores_of(logits, activation));
+    EXPECT_LT(difference(p.sum(-1), at::ones({20})), 1e-6);
+    EXPECT_GE(p.min().item<float>(), 0);
+    EXPECT_EQ(p[4][2].item<float>(), 0);
+  }
 }
 
 TEST(ZLoss, IsTheMeanSquareOfTheLogarithmOfTheSum) {

@@ -18,11 +18,14 @@ namespace {
 
 constexpr RouterSizes kSizes{.hidden_size = 16, .num_experts = 8};
 
-RouterSpec spec_of(const std::string& scorer, const std::string& selector,
-                   const Given& selector_values = {}) {
-  const Given given = scorer == "linear" ? Given{{"init", 0.5}} : Given{};
-  return {.scorer = make_piece(scorers(), scorer, given),
-          .selector = make_piece(choice::selectors(), selector, selector_values)};
+/// Every registered selector with its settings, as far as a router of so many experts can have them.
+std::vector<choice::Case> possible_cases(int64_t num_experts) {
+  std::vector<choice::Case> result;
+  for (choice::Case& c : choice::all_cases(num_experts)) {
+    if (router_problems(spec_of("linear", c.name, c.given), num_experts).empty())
+      result.push_back(std::move(c));
+  }
+  return result;
 }
 
 Router router_of(const RouterSpec& spec, const RouterSizes& sizes = kSizes, uint64_t seed = 1) {
@@ -68,7 +71,7 @@ TEST(Router, RoutesWithEveryScorerAndSelectorByName) {
   RandomStream random(1, "hidden");
   const Tensor hidden = normals({60, 16}, random);
   for (const std::string& scorer : scorers().names()) {
-    for (const choice::Case& c : choice::all_cases(8)) {
+    for (const choice::Case& c : possible_cases(8)) {
       RouterSpec spec = spec_of(scorer, c.name, c.given);
       spec.balance = all_balance_terms();
       Router router = router_of(spec);
@@ -86,7 +89,7 @@ TEST(Router, RoutesWithEveryScorerAndSelectorByName) {
 }
 
 TEST(Router, OfAnEmptyBatchRoutesNothing) {
-  for (const choice::Case& c : choice::all_cases(8)) {
+  for (const choice::Case& c : possible_cases(8)) {
     RouterSpec spec = spec_of("linear", c.name, c.given);
     spec.balance = all_balance_terms();
     RandomStream draws(2, "draws");
@@ -101,7 +104,7 @@ TEST(Router, OfAnEmptyBatchRoutesNothing) {
 TEST(Router, WithOneExpertSendsTokensThereOrNowhere) {
   RandomStream random(9, "hidden");
   const Tensor hidden = normals({20, 16}, random);
-  for (const choice::Case& c : choice::all_cases(1)) {
+  for (const choice::Case& c : possible_cases(1)) {
     RouterSpec spec = spec_of("linear", c.name, c.given);
     spec.weights.weighting = choice::Weighting::kRenormalised;
     spec.balance = all_balance_terms();
@@ -117,7 +120,7 @@ TEST(Router, WithOneExpertSendsTokensThereOrNowhere) {
 TEST(Router, HasFiniteGradientsBesideOmittedExperts) {
   RandomStream random(10, "hidden");
   const Tensor hidden = normals({50, 16}, random);
-  for (const choice::Case& c : choice::all_cases(8)) {
+  for (const choice::Case& c : possible_cases(8)) {
     for (choice::Activation activation :
          {choice::Activation::kSoftmax, choice::Activation::kSigmoid, choice::Activation::kIdentity}) {
       for (choice::Weighting weighting : {choice::Weighting::kAsIs, choice::Weighting::kSoftmaxChosen}) {
@@ -127,6 +130,7 @@ TEST(Router, HasFiniteGradientsBesideOmittedExperts) {
         spec.decorators = {
             make_piece(scorer_decorators(), "omit", {{"experts", std::vector<int64_t>{0, 5}}})};
         spec.balance = all_balance_terms();
+        if (!router_problems(spec, 8).empty()) continue;  // relu with softmax
         Router router = router_of(spec);
         RandomStream draws(2, "draws");
         const RoutingRecord record = router.route(hidden, {.training = true, .random = &draws});
@@ -315,37 +319,6 @@ TEST(Router, NamesTheLayerOfDamagedInput) {
               router.route(at::zeros({2, 8}), {.layer = 1});
             }),
             "layer 1: the router reads hidden states of width 16, got 8");
-}
-
-TEST(Router, RefusesASpecificationThatContradictsItself) {
-  const auto problem = [](const std::function<void(RouterSpec&)>& change, const RouterSizes& sizes = kSizes) {
-    RouterSpec spec = spec_of("linear", "top_k");
-    change(spec);
-    return error_of([&] { router_of(spec, sizes); });
-  };
-  const Piece omit = make_piece(scorer_decorators(), "omit", {{"experts", std::vector<int64_t>{1, 3}}});
-  const Piece force =
-      make_piece(choice::selector_decorators(), "force", {{"experts", std::vector<int64_t>{3}}});
-  EXPECT_EQ(problem([&](RouterSpec& s) {
-              s.decorators = {omit, force};
-            }),
-            "expert 3 is both omitted and forced; leave it out of one of the two lists");
-  EXPECT_EQ(problem([&](RouterSpec& s) {
-              s.decorators = {omit, omit};
-            }),
-            "the decorator 'omit' is given twice");
-  EXPECT_EQ(problem([&](RouterSpec& s) { s.decorators = {{.name = "capacty", .values = {}}}; }),
-            "there is no decorator 'capacty', did you mean 'capacity'?");
-  EXPECT_EQ(problem([&](RouterSpec& s) {
-              s.balance = {make_piece(balance_terms(), "switch"), make_piece(balance_terms(), "switch")};
-            }),
-            "the balance term 'switch' is given twice");
-  EXPECT_EQ(problem([](RouterSpec&) {}, {.hidden_size = 16, .num_experts = 0}),
-            "a router needs a hidden size and experts, got a hidden size of 16 and 0 experts");
-  EXPECT_EQ(problem([](RouterSpec& s) { s.selector.name = "top_x"; }),
-            "there is no selector 'top_x', did you mean 'top_k'?");
-  EXPECT_EQ(error_of([] { Router(nullptr, std::make_unique<choice::TopK>(1)); }),
-            "a router needs a scorer and a selector");
 }
 
 struct Flat final : Scorer {

@@ -66,6 +66,14 @@ inline Tensor gradient(const Tensor& x, const std::function<Tensor(const Tensor&
   return at.grad();
 }
 
+inline RouterSpec spec_of(const std::string& scorer, const std::string& selector,
+                          const Given& selector_values = {}) {
+  const Given given = scorer == "linear" ? Given{{"init", 0.5}} : Given{};
+  return {.scorer = make_piece(scorers(), scorer, given),
+          .selector = make_piece(choice::selectors(), selector, selector_values),
+          .activation = selector == "relu" ? choice::Activation::kSigmoid : choice::Activation::kSoftmax};
+}
+
 inline std::unique_ptr<Scorer> make_scorer(const std::string& name, const RouterSizes& sizes,
                                            const Given& given = {}, uint64_t seed = 1) {
   RandomStream random(seed, "scorer");
@@ -89,7 +97,7 @@ inline Assignment assign(const Scores& scores, const std::vector<std::vector<int
 }
 
 inline Scores scores_of(const Tensor& logits, choice::Activation activation = choice::Activation::kSoftmax) {
-  return {.logits = logits, .probabilities = activate(activation, logits)};
+  return {.logits = logits, .probabilities = activate(activation, logits), .activation = activation};
 }
 
 }  // namespace gatewright

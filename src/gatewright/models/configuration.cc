@@ -17,29 +17,26 @@ void expect(Problems& problems, bool condition, fmt::format_string<Args...> form
   if (!condition) problems.push_back(fmt::format(format, std::forward<Args>(args)...));
 }
 
-void check_layer(Problems& problems, const FeedForwardSpec& layer, size_t index) {
-  if (!layer.routed) {
-    expect(problems, layer.dense_width > 0, "layer {} is dense and needs an intermediate_size", index);
-    return;
+Problems layer_problems(const FeedForwardSpec& layer) {
+  if (layer.routed) return router_problems(layer.router, layer.num_experts);
+  Problems problems;
+  expect(problems, layer.dense_width > 0, "a dense layer needs an intermediate_size");
+  return problems;
+}
+
+/// Each problem once, with all layers that have it.
+void check_layers(Problems& problems, const std::vector<FeedForwardSpec>& layers) {
+  std::vector<std::pair<std::string, std::vector<size_t>>> found;
+  for (size_t i = 0; i < layers.size(); ++i) {
+    for (const std::string& problem : layer_problems(layers[i])) {
+      auto it = std::ranges::find(found, problem, &decltype(found)::value_type::first);
+      if (it == found.end()) it = found.insert(found.end(), {problem, {}});
+      it->second.push_back(i);
+    }
   }
-  expect(problems, layer.num_experts > 0, "layer {} is routed and needs num_experts of at least 1", index);
-  const auto& values = layer.router.selector.values.all();
-  if (const auto k = values.find("top_k"); k != values.end()) {
-    expect(problems, std::get<int64_t>(k->second) <= layer.num_experts,
-           "layer {}: top_k = {} of {} experts; choose at most {}", index, std::get<int64_t>(k->second),
-           layer.num_experts, layer.num_experts);
-  }
-  if (const auto groups = values.find("num_groups"); groups != values.end()) {
-    expect(problems, layer.num_experts % std::get<int64_t>(groups->second) == 0,
-           "layer {}: num_groups = {} does not divide {} experts", index, std::get<int64_t>(groups->second),
-           layer.num_experts);
-  }
-  if (layer.router.selector.name == "relu") {
-    expect(problems, layer.router.activation != choice::Activation::kSoftmax,
-           "layer {}: the selector relu chooses by the sign of the logit; set routing.activation = "
-           "\"identity\" (the logit is the weight) or \"sigmoid\"",
-           index);
-  }
+  for (const auto& [problem, where] : found)
+    problems.push_back(
+        fmt::format("layer{} {}: {}", where.size() > 1 ? "s" : "", fmt::join(where, ", "), problem));
 }
 
 int64_t attention_parameters(const DecoderSpec& s) {
@@ -82,7 +79,7 @@ void validate(const DecoderSpec& s) {
          "num_attention_heads = {} must be a multiple of num_key_value_heads = {}", s.num_heads,
          s.num_kv_heads);
   expect(problems, !s.layers.empty(), "the model has no layers");
-  for (size_t i = 0; i < s.layers.size(); ++i) check_layer(problems, s.layers[i], i);
+  check_layers(problems, s.layers);
   if (!problems.empty())
     throw UsageError(fmt::format("the model cannot be built: {}", fmt::join(problems, "; ")));
 }

@@ -1,9 +1,9 @@
 #include "gatewright/routing/router.h"
 
 #include <c10/core/impl/LocalDispatchKeySet.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
-#include <iterator>
 #include <limits>
 
 #include "gatewright/base/error.h"
@@ -16,30 +16,12 @@ const Piece* find_piece(const std::vector<Piece>& pieces, const std::string& nam
   return it == pieces.end() ? nullptr : &*it;
 }
 
-void check_names(const std::vector<Piece>& pieces, std::string_view kind,
-                 const std::vector<std::string>& known) {
-  for (size_t i = 0; i < pieces.size(); ++i) {
-    const std::string& name = pieces[i].name;
-    if (std::ranges::find(known, name) == known.end())
-      fail_usage("there is no {} '{}'{}", kind, name, did_you_mean(name, known));
-    if (find_piece(pieces, name) != &pieces[i]) fail_usage("the {} '{}' is given twice", kind, name);
-  }
-}
-
 void check_spec(const RouterSpec& spec, const RouterSizes& sizes) {
   require(sizes.hidden_size >= 1 && sizes.num_experts >= 1,
           "a router needs a hidden size and experts, got a hidden size of {} and {} experts",
           sizes.hidden_size, sizes.num_experts);
-  std::vector<std::string> decorators = scorer_decorators().names();
-  std::ranges::copy(choice::selector_decorators().names(), std::back_inserter(decorators));
-  check_names(spec.decorators, "decorator", decorators);
-  check_names(spec.balance, "balance term", balance_terms().names());
-  const Piece *omit = find_piece(spec.decorators, "omit"), *force = find_piece(spec.decorators, "force");
-  if (omit == nullptr || force == nullptr) return;
-  for (int64_t e : force->values.integers("experts")) {
-    if (std::ranges::count(omit->values.integers("experts"), e) > 0)
-      fail_usage("expert {} is both omitted and forced; leave it out of one of the two lists", e);
-  }
+  const std::vector<std::string> problems = router_problems(spec, sizes.num_experts);
+  if (!problems.empty()) fail_usage("{}", fmt::join(problems, "; "));
 }
 
 std::unique_ptr<Scorer> make_scorer(const RouterSpec& spec, const RouterSizes& sizes, RandomStream& random) {
@@ -129,6 +111,7 @@ RoutingRecord Router::route(const Tensor& hidden, const RoutingContext& context)
   require(record.scores.logits.dim() == 2 && record.scores.logits.size(0) == hidden.size(0),
           "layer {}: the scorer must give logits [T, E] for {} tokens, got {} axes and {} values",
           context.layer, hidden.size(0), record.scores.logits.dim(), record.scores.logits.numel());
+  record.scores.activation = activation_;
   record.scores.probabilities = activate(activation_, record.scores.logits);
   for (WeightedTerm& t : balance_) t.term->before_choice(record.scores);
   record.assignment = weigh(weights_, record.scores, select(record.scores, context));

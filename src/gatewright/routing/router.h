@@ -1,7 +1,6 @@
 // A router: scorer, selector, weights and balance terms put together. score -> select -> assignment.
 #pragma once
 
-#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -9,35 +8,12 @@
 #include "gatewright/routing/balance.h"
 #include "gatewright/routing/choice/registry.h"
 #include "gatewright/routing/record.h"
+#include "gatewright/routing/router_spec.h"
 #include "gatewright/routing/scorer.h"
 #include "gatewright/routing/selectors/tensor_choice.h"
 #include "gatewright/routing/weights.h"
 
 namespace gatewright {
-
-/// A piece chosen by name with its values (checked against its specification).
-struct Piece {
-  std::string name;
-  Values values;
-};
-
-/// A registered piece with its defaults and `given` put over them; unknown names and values are errors.
-template <typename Factory>
-Piece make_piece(const Registry<Factory>& registry, const std::string& name,
-                 const std::map<std::string, Value>& given = {}) {
-  return {.name = name, .values = Values(registry.at(name).spec.parameters, given, name)};
-}
-
-/// A router in words: what a recipe's [routing] and [balance.*] say. `scorer` and `selector` name registered
-/// pieces; decorators are put around them in the order of the registries.
-struct RouterSpec {
-  Piece scorer;
-  Piece selector;
-  std::vector<Piece> decorators = {};
-  choice::Activation activation = choice::Activation::kSoftmax;
-  choice::WeightRule weights = {};
-  std::vector<Piece> balance = {};
-};
 
 class Router {
  public:
@@ -45,7 +21,7 @@ class Router {
   Router(std::unique_ptr<Scorer> scorer, std::unique_ptr<choice::Selector> selector,
          choice::Activation activation = choice::Activation::kSoftmax, choice::WeightRule weights = {},
          std::vector<WeightedTerm> balance = {});
-  /// The pieces by name. `random` draws the initial weights.
+  /// The pieces by name; fails with router_problems when there are any. `random` draws the initial weights.
   Router(const RouterSpec& spec, const RouterSizes& sizes, RandomStream& random);
 
   /// hidden [T, H] of any float type -> who visits whom. Everything here is float32, also under autocast. NaN

@@ -49,6 +49,18 @@ Tensor activate(choice::Activation activation, const Tensor& logits) {
   return logits;
 }
 
+Tensor distribution(const Scores& scores) {
+  switch (scores.activation) {
+    case choice::Activation::kSoftmax:
+      return scores.probabilities;
+    case choice::Activation::kSigmoid:
+      return scores.probabilities / scores.probabilities.sum(-1, /*keepdim=*/true).clamp_min(1e-20);
+    case choice::Activation::kIdentity:
+      return softmax(scores.logits);
+  }
+  return scores.probabilities;
+}
+
 Tensor selection_scores(const Scores& scores, choice::Reads reads) {
   const Tensor logits = scores.logits.detach();
   const Tensor values = reads == choice::Reads::kLogits ? logits : scores.probabilities.detach();

@@ -11,6 +11,7 @@ struct Scores {
   Tensor logits;               // [T, E]  -inf: the expert cannot be chosen
   Tensor probabilities;        // [T, E]  softmax or sigmoid of the logits
   Tensor selection_bias = {};  // [E] or undefined: added for the choice and left out of the weights
+  choice::Activation activation = choice::Activation::kSoftmax;  // that made the probabilities
 
   int64_t num_tokens() const { return logits.size(0); }
   int64_t num_experts() const { return logits.size(1); }
@@ -18,6 +19,11 @@ struct Scores {
 
 /// Probabilities of logits, differentiable; -inf gives 0, also where a whole row is -inf.
 Tensor activate(choice::Activation activation, const Tensor& logits);
+
+/// The probabilities as a distribution over experts, differentiable, which balance terms compare with each
+/// other: softmax as it is, sigmoids over their sum (DeepSeek-V3 2024, eq. 19), and for identity the softmax
+/// of the logits.
+Tensor distribution(const Scores& scores);
 
 /// What a selector compares: probabilities or logits (as it reads), plus the selection bias, -inf where the
 /// logit is. Without gradient.

@@ -15,7 +15,7 @@ struct LayerStatistics {
   int64_t layer = 0;
   std::vector<double> counts = {};  // [E] pairs of each expert
   int64_t tokens = 0;
-  double largest_logit = 0;         // absolute value
+  double largest_logit = 0;  // absolute value
   /// Mean value of each balance term (without its weight), by name; only terms with a loss.
   std::vector<std::pair<std::string, double>> balance = {};
 

@@ -25,7 +25,7 @@ Tensor sequence_loss(const Scores& scores, const Assignment& assignment, const R
   const int64_t length = scores.num_tokens() / num_sequences;
   const Tensor fraction =
       counts_by_sequence(assignment, num_sequences, num_experts) / static_cast<double>(length);
-  const Tensor probability = scores.probabilities.view({num_sequences, length, num_experts}).mean(1);
+  const Tensor probability = distribution(scores).view({num_sequences, length, num_experts}).mean(1);
   return (fraction * probability).sum(-1).mean() * static_cast<double>(num_experts);
 }
 
@@ -54,7 +54,7 @@ Tensor SwitchBalance::loss(const Scores& scores, const Assignment& assignment,
     counts = counts_;
     counted_tokens = tokens_;
   }
-  return switch_loss(counts / static_cast<double>(counted_tokens), scores.probabilities.mean(0));
+  return switch_loss(counts / static_cast<double>(counted_tokens), distribution(scores).mean(0));
 }
 
 Tensor z_loss(const Tensor& logits) {
@@ -87,7 +87,7 @@ Tensor mean_entropy(const Tensor& probabilities) {
 }
 
 Tensor EntropyLoss::loss(const Scores& scores, const Assignment&, const RoutingContext&) {
-  return scores.num_tokens() == 0 ? Tensor() : mean_entropy(scores.probabilities);
+  return scores.num_tokens() == 0 ? Tensor() : mean_entropy(distribution(scores));
 }
 
 LossFreeBias::LossFreeBias(double rate, int64_t num_experts)

@@ -12,7 +12,8 @@ enum class BalanceScope { kMicroBatch, kSequence, kGlobalBatch };
 /// mean probability of e (Fedus et al. 2021, Switch Transformers, eq. 4 to 6). With k experts a token f sums
 /// to k, so that perfect balance gives k, as in Hugging Face's Mixtral and OLMoE. Over sequences: the mean of
 /// each sequence's own loss. Over the global batch: f counts all micro-batches since the last optimiser step,
-/// this one included (Qiu et al. 2025, "Demons in the Detail").
+/// this one included (Qiu et al. 2025, "Demons in the Detail"). Probabilities are those of
+/// distribution(scores).
 Tensor switch_loss(const Tensor& fraction, const Tensor& mean_probability);
 
 class SwitchBalance final : public BalanceTerm {

@@ -1,0 +1,118 @@
+#include "gatewright/routing/router_spec.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "gatewright/base/error.h"
+#include "gatewright/routing/balance.h"
+#include "gatewright/routing/choice/registry.h"
+#include "gatewright/routing/scorer.h"
+
+namespace gatewright {
+namespace {
+
+/// What is wrong, collected as sentences.
+class Problems {
+ public:
+  template <typename... Args>
+  void expect(bool condition, fmt::format_string<Args...> format, Args&&... args) {
+    if (!condition) texts_.push_back(fmt::format(format, std::forward<Args>(args)...));
+  }
+  /// The error of `body`, when it has one.
+  template <typename Body>
+  void attempt(const Body& body) {
+    try {
+      body();
+    } catch (const Error& error) {
+      texts_.push_back(error.what());
+    }
+  }
+  std::vector<std::string> take() { return std::move(texts_); }
+
+ private:
+  std::vector<std::string> texts_;
+};
+
+const Piece* find_piece(const std::vector<Piece>& pieces, std::string_view name) {
+  const auto it = std::ranges::find(pieces, name, &Piece::name);
+  return it == pieces.end() ? nullptr : &*it;
+}
+
+void check_names(const std::vector<Piece>& pieces, std::string_view kind,
+                 const std::vector<std::string>& known, Problems& problems) {
+  for (const Piece& piece : pieces) {
+    problems.expect(std::ranges::find(known, piece.name) != known.end(), "there is no {} '{}'{}", kind,
+                    piece.name, did_you_mean(piece.name, known));
+    problems.expect(find_piece(pieces, piece.name) == &piece, "the {} '{}' is given twice", kind, piece.name);
+  }
+}
+
+void check_selector(const RouterSpec& spec, int64_t num_experts, Problems& problems) {
+  const auto& values = spec.selector.values.all();
+  if (const auto k = values.find("top_k"); k != values.end()) {
+    problems.expect(std::get<int64_t>(k->second) <= num_experts,
+                    "top_k = {} of {} experts; choose at most {}", std::get<int64_t>(k->second), num_experts,
+                    num_experts);
+  }
+  if (const auto groups = values.find("num_groups"); groups != values.end()) {
+    problems.expect(num_experts % std::get<int64_t>(groups->second) == 0,
+                    "num_groups = {} does not divide {} experts", std::get<int64_t>(groups->second),
+                    num_experts);
+  }
+  problems.attempt([&] { choice::selectors().at(spec.selector.name).make(spec.selector.values); });
+}
+
+void check_decorators(const RouterSpec& spec, int64_t num_experts, Problems& problems) {
+  std::vector<std::string> known = scorer_decorators().names();
+  for (const std::string& name : choice::selector_decorators().names()) known.push_back(name);
+  check_names(spec.decorators, "decorator", known, problems);
+  RandomStream random(0, "router_problems");
+  for (const Piece& piece : spec.decorators) {
+    if (const auto* entry = scorer_decorators().find(piece.name)) {
+      const RouterSizes sizes{.hidden_size = 1, .num_experts = num_experts};
+      problems.attempt([&] { entry->make(nullptr, piece.values, sizes, random); });
+    } else if (const auto* of_selector = choice::selector_decorators().find(piece.name)) {
+      problems.attempt([&] { of_selector->make(nullptr, piece.values); });
+    }
+  }
+  const Piece *omit = find_piece(spec.decorators, "omit"), *force = find_piece(spec.decorators, "force");
+  if (force == nullptr) return;
+  for (int64_t e : force->values.integers("experts")) {
+    problems.expect(e < num_experts, "[force] there is no expert {}; the experts are 0 to {}", e,
+                    num_experts - 1);
+    problems.expect(omit == nullptr || std::ranges::count(omit->values.integers("experts"), e) == 0,
+                    "expert {} is both omitted and forced; leave it out of one of the two lists", e);
+  }
+}
+
+/// Activations that make no sense with a selector or a weighting.
+void check_activation(const RouterSpec& spec, Problems& problems) {
+  problems.expect(
+      spec.selector.name != "relu" || spec.activation != choice::Activation::kSoftmax,
+      "the selector relu chooses by the sign of the logit; set routing.activation = \"identity\" (the "
+      "logit is the weight) or \"sigmoid\"");
+  const bool only_positive = spec.selector.name == "relu" || spec.selector.name == "threshold";
+  problems.expect(
+      spec.activation != choice::Activation::kIdentity || only_positive ||
+          spec.weights.weighting != choice::Weighting::kRenormalised,
+      "weights = \"renormalised\" divides by a sum of logits, which can vanish, when activation = "
+      "\"identity\"; use \"softmax_chosen\"");
+}
+
+}  // namespace
+
+std::vector<std::string> router_problems(const RouterSpec& spec, int64_t num_experts) {
+  Problems problems;
+  problems.expect(num_experts >= 1, "a router needs at least one expert, got {}", num_experts);
+  if (num_experts < 1) return problems.take();
+  problems.attempt([&] { scorers().at(spec.scorer.name); });
+  check_selector(spec, num_experts, problems);
+  check_decorators(spec, num_experts, problems);
+  check_names(spec.balance, "balance term", balance_terms().names(), problems);
+  check_activation(spec, problems);
+  return problems.take();
+}
+
+}  // namespace gatewright

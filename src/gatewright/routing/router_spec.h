@@ -1,0 +1,40 @@
+// A router in words: registered pieces by name, and what can be wrong with them together.
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "gatewright/base/registry.h"
+#include "gatewright/routing/choice/weights.h"
+
+namespace gatewright {
+
+/// A piece chosen by name with its values (checked against its specification).
+struct Piece {
+  std::string name;
+  Values values;
+};
+
+/// A registered piece with its defaults and `given` put over them; unknown names and values are errors.
+template <typename Factory>
+Piece make_piece(const Registry<Factory>& registry, const std::string& name,
+                 const std::map<std::string, Value>& given = {}) {
+  return {.name = name, .values = Values(registry.at(name).spec.parameters, given, name)};
+}
+
+/// A router in words: what a recipe's [routing] and [balance.*] say. `scorer` and `selector` name registered
+/// pieces; decorators are put around them in the order of the registries.
+struct RouterSpec {
+  Piece scorer;
+  Piece selector;
+  std::vector<Piece> decorators = {};
+  choice::Activation activation = choice::Activation::kSoftmax;
+  choice::WeightRule weights = {};
+  std::vector<Piece> balance = {};
+};
+
+/// Why no router of so many experts can be made of these pieces: a sentence each, empty when one can.
+std::vector<std::string> router_problems(const RouterSpec& spec, int64_t num_experts);
+
+}  // namespace gatewright
