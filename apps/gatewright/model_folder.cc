@@ -1,5 +1,7 @@
 #include "model_folder.h"
 
+#include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <unistd.h>
 
 #include "gatewright/base/error.h"
@@ -46,6 +48,19 @@ TextForModel::~TextForModel() {
 ValidationStream TextForModel::stream(int64_t sequence_length, int64_t most_tokens) const {
   const int64_t sequences = most_tokens > 0 ? std::max<int64_t>(1, most_tokens / sequence_length) : 0;
   return ValidationStream(*cache_, sequence_length, token_bytes_, Part::kValidation, sequences);
+}
+
+void tell_corpus(const Corpus& corpus) {
+  const ReadSummary& s = corpus.summary();
+  std::string left_out;
+  const auto add = [&](int64_t count, const char* what) {
+    if (count) left_out += fmt::format("{}{} {}", left_out.empty() ? "; left out: " : ", ", count, what);
+  };
+  add(s.duplicates, "duplicates"), add(s.binary, "binary"), add(s.unreadable, "unreadable"),
+      add(s.empty, "empty");
+  note(fmt::format("text: {} documents, {:.1f} MB, domains {}{}",
+                   corpus.train().size() + corpus.validation().size(),
+                   static_cast<double>(corpus.bytes()) / 1e6, fmt::join(corpus.domains(), " "), left_out));
 }
 
 void add_threads(CLI::App& verb) {

@@ -40,6 +40,9 @@ class TextForModel {
   std::vector<int32_t> token_bytes_;
 };
 
+/// Says what was read and what was left out.
+void tell_corpus(const Corpus& corpus);
+
 /// Options that several verbs have.
 void add_threads(CLI::App& verb);
 std::vector<std::filesystem::path> as_paths(const std::vector<std::string>& texts);

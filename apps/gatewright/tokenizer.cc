@@ -3,11 +3,13 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <fstream>
 
 #include "core_verbs.h"
 #include "gatewright/base/error.h"
 #include "gatewright/base/file.h"
 #include "gatewright/base/json.h"
+#include "gatewright/formats/compression.h"
 #include "gatewright/report/terminal.h"
 #include "gatewright/text/bpe_trainer.h"
 #include "gatewright/text/documents.h"
@@ -34,16 +36,31 @@ std::string shown(std::string_view bytes) {
   return text;
 }
 
+std::string first_bytes(const std::filesystem::path& path) {
+  std::ifstream in(path, std::ios::binary);
+  std::string begin(4, '\0');
+  in.read(begin.data(), static_cast<std::streamsize>(begin.size()));
+  return begin;
+}
+
 void train(const TokenizerArguments& a) {
   if (std::filesystem::is_directory(a.out)) fail_usage("--out {} is a folder, a file was expected", a.out);
   BpeTrainer trainer;
   std::optional<Progress> progress(std::in_place, "reading", "MB", 0.0);
   int64_t bytes = 0;
-  const std::vector<std::filesystem::path> paths(a.files.begin(), a.files.end());
-  read_documents(paths, {}, [&](const Document& document) {
-    trainer.add(document.text);
-    bytes += static_cast<int64_t>(document.text.size());
-  });
+  const auto add = [&](std::string_view text) {
+    trainer.add(text);
+    bytes += static_cast<int64_t>(text.size());
+  };
+  for (const std::filesystem::path file : a.files) {
+    // A plain file that is named is taken as it is, whatever its bytes are.
+    const bool plain = std::filesystem::is_regular_file(file) && file.extension() != ".jsonl" &&
+                       detect_compression(first_bytes(file)) == Compression::kNone;
+    if (plain)
+      add(MappedFile(file).text());
+    else
+      read_documents(std::span(&file, 1), {}, [&](const Document& document) { add(document.text); });
+  }
   progress.emplace("merging", "merges", static_cast<double>(a.training.vocab_size - 257));
   BpeTrainerOptions options = a.training;
   options.progress = [&](int64_t merges, int64_t) { progress->update(static_cast<double>(merges)); };

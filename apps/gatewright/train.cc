@@ -1,5 +1,4 @@
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 
 #include <memory>
 
@@ -44,19 +43,6 @@ std::vector<std::string> data_of(const TrainArguments& a, const Recipe& recipe) 
 void check_out(const std::string& out) {
   if (std::filesystem::exists(out) && !std::filesystem::is_directory(out))
     fail("{} is a file; --out must be a folder, or a path where one can be made", out);
-}
-
-void tell_corpus(const Corpus& corpus) {
-  const ReadSummary& s = corpus.summary();
-  std::string left_out;
-  const auto add = [&](int64_t count, const char* what) {
-    if (count) left_out += fmt::format("{}{} {}", left_out.empty() ? "; left out: " : ", ", count, what);
-  };
-  add(s.duplicates, "duplicates"), add(s.binary, "binary"), add(s.unreadable, "unreadable"),
-      add(s.empty, "empty");
-  note(fmt::format("text: {} documents, {:.1f} MB, domains {}{}",
-                   corpus.train().size() + corpus.validation().size(),
-                   static_cast<double>(corpus.bytes()) / 1e6, fmt::join(corpus.domains(), " "), left_out));
 }
 
 void train(const TrainArguments& a) {

@@ -79,7 +79,8 @@ TensorView parse_entry(const std::string& name, const Json& entry, std::span<con
   require(range.size() == 2 && range[0] <= range[1] && static_cast<uint64_t>(range[1]) <= data.size(),
           "{}: {} lies outside the file: its range must be within the {} bytes of data", what, name,
           data.size());
-  const int64_t size = checked_mul(checked_product(view.shape, name), element_size(*type), name);
+  const std::string place = std::string(what) + ": " + name;
+  const int64_t size = checked_mul(checked_product(view.shape, place), element_size(*type), place);
   require(size == range[1] - range[0], "{}: {} has {} bytes for a shape that takes {}", what, name,
           range[1] - range[0], size);
   view.data = data.subspan(static_cast<size_t>(range[0]), static_cast<size_t>(size));

@@ -24,8 +24,8 @@ class SafetensorsFile {
 
  private:
   MappedFile file_;
+  Metadata metadata_;  // before the tensors, whose reading fills it
   std::map<std::string, TensorView> tensors_;
-  Metadata metadata_;
 };
 
 /// The tensors of a safetensors file in memory; `what` names it in errors. The views point into `bytes`.

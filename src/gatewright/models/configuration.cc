@@ -108,7 +108,7 @@ int64_t shared_parameters(const FeedForwardSpec& layer, int64_t hidden_size) {
   return count;
 }
 
-ParameterCounts count_parameters(const DecoderSpec& s) {
+ParameterCounts count_parameters(const DecoderSpec& s, std::optional<double> open_experts) {
   const int64_t embedding = s.vocab_size * s.hidden_size;
   const int64_t shared = embedding * (s.tie_word_embeddings ? 1 : 2) + s.hidden_size;
   ParameterCounts counts{.total = shared, .active = shared};
@@ -122,7 +122,8 @@ ParameterCounts count_parameters(const DecoderSpec& s) {
     }
     always += router_parameters(layer, s.hidden_size) + shared_parameters(layer, s.hidden_size);
     const int64_t expert = expert_parameters(layer.experts, s.hidden_size);
-    const double visited = experts_per_token(layer, static_cast<double>(layer.num_experts));
+    const double visited =
+        experts_per_token(layer, open_experts.value_or(static_cast<double>(layer.num_experts)));
     counts.total += always + expert * layer.num_experts;
     counts.active += always + static_cast<int64_t>(std::llround(visited * static_cast<double>(expert)));
   }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -56,7 +57,8 @@ struct ParameterCounts {
 };
 
 /// Counted from the shapes; embedding and head included, as in published figures.
-ParameterCounts count_parameters(const DecoderSpec& spec);
+/// @param open_experts  experts per token in layers whose selector does not fix it; all when not given
+ParameterCounts count_parameters(const DecoderSpec& spec, std::optional<double> open_experts = {});
 /// Experts per token of a router's selector where it is fixed by its parameters, else `otherwise`.
 double experts_per_token(const FeedForwardSpec& layer, double otherwise);
 /// Parameters of one expert of a bank, and of what its decorators add for every token.
