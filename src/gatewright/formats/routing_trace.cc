@@ -16,8 +16,8 @@ constexpr uint32_t kBatchMark = 0x48435442;  // "BTCH"
 constexpr uint32_t kEndMark = 0x21444E45;    // "END!"
 constexpr uint64_t kLargestHeader = 64 << 20;
 constexpr uint64_t kLargestBatch = uint64_t{1} << 31;
-constexpr int64_t kMostExperts = 65536;
-constexpr size_t kMostLayers = 4096;
+constexpr int64_t kMostExperts = 65535;  // a count and an id take 16 bits
+constexpr size_t kMostLayers = 4096, kMostDomains = 32767;
 constexpr int kCompressionLevel = 3;
 
 template <typename T>
@@ -107,6 +107,11 @@ void check_batch(const TraceBatch& batch, const TraceHeader& header) {
 
 TraceWriter::TraceWriter(const std::filesystem::path& path, TraceHeader header)
     : header_(std::move(header)), file_(path) {
+  require(header_.layers.size() <= kMostLayers && header_.domains.size() <= kMostDomains,
+          "a routing trace holds at most {} layers and {} domains", kMostLayers, kMostDomains);
+  for (const TraceLayer& l : header_.layers)
+    require(l.num_experts > 0 && l.num_experts <= kMostExperts,
+            "a routing trace holds layers of 1 to {} experts, got {}", kMostExperts, l.num_experts);
   const std::string json = header_json(header_);
   std::string begin(kMagic);
   put(begin, static_cast<uint32_t>(json.size()));
@@ -117,7 +122,10 @@ TraceWriter::~TraceWriter() = default;
 
 void TraceWriter::add(const TraceBatch& batch) {
   check_batch(batch, header_);
-  const std::string raw = encode_batch(batch), packed = compress(raw);
+  const std::string raw = encode_batch(batch);
+  require(raw.size() <= kLargestBatch, "a trace batch of {} tokens is larger than {} bytes",
+          batch.token.size(), kLargestBatch);
+  const std::string packed = compress(raw);
   std::string head;
   put(head, kBatchMark);
   put(head, static_cast<uint32_t>(raw.size()));
@@ -165,8 +173,8 @@ void TraceReader::read_header() {
   } catch (const Json::exception&) {
     fail("{} is damaged: its header lacks layers, domains or vocab_size", name_);
   }
-  require(header_.layers.size() <= kMostLayers && header_.domains.size() < 32768 && header_.vocab_size >= 0 &&
-              header_.vocab_size <= INT32_MAX,
+  require(header_.layers.size() <= kMostLayers && header_.domains.size() <= kMostDomains &&
+              header_.vocab_size >= 0 && header_.vocab_size <= INT32_MAX,
           "{} is damaged: its header claims more than a model has", name_);
   for (const TraceLayer& l : header_.layers)
     require(l.num_experts > 0 && l.num_experts <= kMostExperts, "{} is damaged: a layer with {} experts",
