@@ -1,6 +1,6 @@
 #include "catalogue.h"
 
-#include <cmath>
+#include <utility>
 
 #include "gatewright/experts/registry.h"
 #include "gatewright/models/presets.h"
@@ -35,7 +35,7 @@ template <typename Factory>
 void add(OrderedJson& list, const Registry<Factory>& registry, const std::string& place) {
   for (const auto& entry : registry.entries()) {
     OrderedJson json = spec_json(entry.spec);
-    json["place"] = place;
+    json["place"] = std::string(place).replace(place.find("NAME"), 4, entry.spec.name);
     list.push_back(json);
   }
 }
@@ -52,6 +52,7 @@ OrderedJson models() {
   for (OrderedJson& entry : list) {
     const ParameterCounts counts =
         count_parameters(model_presets().at(entry["name"].get<std::string>()).make(0));
+    entry["stands_for"] = preset_settings(entry["name"].get<std::string>());
     entry["total_parameters"] = counts.total;
     entry["active_parameters"] = counts.active;
   }
@@ -66,7 +67,11 @@ OrderedJson make_catalogue() {
   add(decorators, scorer_decorators(), "[routing.NAME]");
   add(decorators, expert_bank_decorators(), "[experts.NAME]");
   OrderedJson tables = OrderedJson::array();
-  for (const Spec& spec : recipe_tables()) tables.push_back(spec_json(spec));
+  for (const Spec& spec : recipe_tables()) {
+    OrderedJson json = spec_json(spec);
+    json["place"] = std::exchange(json["formula"], "");
+    tables.push_back(json);
+  }
   return {{"scorers", list_of(scorers(), "[routing] scorer = \"NAME\"")},
           {"selectors", list_of(choice::selectors(), "[routing] selector = \"NAME\"")},
           {"balance", list_of(balance_terms(), "[balance.NAME]")},

@@ -1,6 +1,8 @@
 // gatewright list and gatewright explain: from the catalogue that was compiled in.
 #include <fmt/format.h>
 
+#include <sstream>
+
 #include "catalogue.h"
 #include "core_verbs.h"
 #include "gatewright/base/error.h"
@@ -30,6 +32,27 @@ void print_kind(const std::string& kind, const OrderedJson& entries) {
   for (const OrderedJson& e : entries)
     table.add({text_of(e, "name"), text_of(e, "summary"), text_of(e, "source")});
   print(bold(kind) + "\n" + table.text(2) + "\n");
+}
+
+/// "scorers" is the kind of a scorer.
+std::string one_of_kind(const std::string& kind) {
+  if (kind == "balance") return "balance term";
+  if (kind == "experts") return "expert bank";
+  if (kind == "models") return "model preset";
+  if (kind == "recipe") return "table of a recipe";
+  return kind.substr(0, kind.size() - 1);
+}
+
+/// The tables of a recipe, indented.
+std::string as_toml(const OrderedJson& table, const std::string& path = "") {
+  std::string keys, tables;
+  for (const auto& [key, value] : table.items()) {
+    if (value.is_object())
+      tables += as_toml(value, path.empty() ? key : path + "." + key);
+    else
+      keys += fmt::format("  {} = {}\n", key, value.dump());
+  }
+  return (keys.empty() ? "" : fmt::format("  [{}]\n{}", path, keys)) + tables;
 }
 
 struct ListOptions {
@@ -79,9 +102,35 @@ std::vector<Found> find(const OrderedJson& all, const std::string& asked) {
   return found;
 }
 
+/// A row whose long cells go on in the next line.
+void add_broken(TextTable& table, const std::vector<std::string>& cells) {
+  constexpr size_t kWidth = 48;
+  std::vector<std::vector<std::string>> rows;
+  for (size_t c = 0; c < cells.size(); ++c) {
+    std::istringstream lines(wrapped(cells[c], kWidth, 0));
+    size_t r = 0;
+    for (std::string line; std::getline(lines, line); ++r) {
+      if (r == rows.size()) rows.emplace_back(cells.size());
+      rows[r][c] = line;
+    }
+  }
+  for (std::vector<std::string>& row : rows) table.add(std::move(row));
+}
+
+/// The entry, or a list when several have the name; each with its kind.
+OrderedJson as_json(const std::vector<Found>& found) {
+  OrderedJson list = OrderedJson::array();
+  for (const Found& f : found) {
+    OrderedJson entry = {{"kind", f.kind}};
+    entry.update(f.entry);
+    list.push_back(entry);
+  }
+  return list.size() == 1 ? list[0] : list;
+}
+
 void print_explanation(const Found& found) {
   const OrderedJson& e = found.entry;
-  print(fmt::format("{}  ({})\n\n{}", bold(text_of(e, "name")), found.kind,
+  print(fmt::format("{}  ({})\n\n{}", bold(text_of(e, "name")), one_of_kind(found.kind),
                     wrapped(text_of(e, "summary"), 100, 2)));
   const auto section = [&](const char* title, const char* key) {
     if (const std::string text = text_of(e, key); !text.empty())
@@ -94,12 +143,16 @@ void print_explanation(const Found& found) {
     print(fmt::format("\n{}\n  {} in all, {} for a token\n", bold("Parameters"),
                       short_count(e["total_parameters"].get<double>()),
                       short_count(e["active_parameters"].get<double>())));
+  if (e.contains("stands_for"))
+    print("\n" + bold("Stands for") + "\n" + as_toml(e["stands_for"]));
+  else if (e["parameters"].empty() && found.kind != "recipe")
+    print("\nIt has no parameters.\n");
   if (e["parameters"].empty()) return;
   TextTable table({"key", "default", "allowed", "meaning"});
   for (const OrderedJson& p : e["parameters"]) {
     const std::string allowed = text_of(p, "allowed"), value = text_of(p, "default");
-    table.add({text_of(p, "name"), value.empty() ? "(must be given)" : value,
-               allowed.empty() ? text_of(p, "type") : allowed, text_of(p, "help")});
+    add_broken(table, {text_of(p, "name"), value.empty() ? "(must be given)" : value,
+                       allowed.empty() ? text_of(p, "type") : allowed, text_of(p, "help")});
   }
   print("\n" + table.text(2));
 }
@@ -124,11 +177,8 @@ void add_explain(CLI::App& verb) {
   verb.add_flag("--json", options->json, "print JSON");
   verb.callback([options] {
     const std::vector<Found> found = find(catalogue(), options->name);
+    if (options->json) return print(as_json(found).dump(2) + "\n");
     for (size_t i = 0; i < found.size(); ++i) {
-      if (options->json) {
-        print(found[i].entry.dump(2) + "\n");
-        continue;
-      }
       if (i > 0) print("\n");
       print_explanation(found[i]);
     }

@@ -15,7 +15,17 @@ constexpr std::string_view kTypeNames[] = {"true or false",  "a whole number",  
                                            "a text",         "a list of whole numbers", "a list of numbers",
                                            "a list of texts"};
 
-std::string number_text(double x) { return fmt::format("{:g}", x); }
+/// All digits of whole numbers up to a billion, else the shortest text that reads back as x.
+std::string number_text(double x) {
+  const bool whole = std::abs(x) < 1e9 && x == std::trunc(x);
+  return whole ? fmt::format("{:.0f}", x) : fmt::format("{}", x);
+}
+
+/// The same with a fraction in any case, so that it can't be taken for a whole number.
+std::string fraction_text(double x) {
+  const std::string text = number_text(x);
+  return text.find_first_not_of("-0123456789") == std::string::npos ? text + ".0" : text;
+}
 
 std::string range_problem(const Parameter& p, double x) {
   if (!std::isfinite(x)) return fmt::format("must be a finite number, got {}", x);
@@ -57,7 +67,7 @@ std::string to_string(const Value& value) {
         else if constexpr (std::is_same_v<T, std::vector<std::string>>)
           return x.empty() ? "[]" : fmt::format("[\"{}\"]", fmt::join(x, "\", \""));
         else if constexpr (std::is_same_v<T, double>)
-          return number_text(x);
+          return fraction_text(x);
         else if constexpr (std::is_same_v<T, int64_t>)
           return fmt::format("{}", x);
         else

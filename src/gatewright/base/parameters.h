@@ -18,7 +18,7 @@ namespace gatewright {
 using Value = std::variant<bool, int64_t, double, std::string, std::vector<int64_t>, std::vector<double>,
                            std::vector<std::string>>;
 
-/// "true", "3", "0.5", "\"text\"", "[1, 2]".
+/// As TOML has it: "true", "3", "0.5", "1.0", "\"text\"", "[1, 2]".
 std::string to_string(const Value& value);
 
 struct Parameter {

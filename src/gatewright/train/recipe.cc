@@ -15,34 +15,37 @@ using Names = std::vector<std::string>;
 using Parameters = std::vector<Parameter>;
 using Given = std::map<std::string, Value>;
 
+bool has(const Parameters& parameters, const std::string& name) {
+  return std::ranges::find(parameters, name, &Parameter::name) != parameters.end();
+}
+
+/// Of a piece that does not exist: those of all its kind, so that a wrong name is one problem and not
+/// several.
 template <typename Factory>
-const Parameters& parameters_of(const Registry<Factory>& registry, const std::string& name) {
-  static const Parameters none;
-  const auto* entry = registry.find(name);
-  return entry ? entry->spec.parameters : none;
+Parameters parameters_of(const Registry<Factory>& registry, const std::string& name) {
+  if (const auto* entry = registry.find(name)) return entry->spec.parameters;
+  Parameters all;
+  for (const auto& entry : registry.entries()) {
+    for (const Parameter& p : entry.spec.parameters) {
+      if (!has(all, p.name)) all.push_back(p);
+    }
+  }
+  return all;
 }
 
 /// The key of a table that names a piece, and the parameters that piece brings into the table.
 struct PieceKey {
   const char* table;
   const char* key;
-  const Parameters& (*parameters)(const std::string& name);
+  Parameters (*parameters)(const std::string& name);
 };
 
 const PieceKey kPieceKeys[] = {
-    {"experts", "bank",
-     [](const std::string& n) -> const Parameters& { return parameters_of(expert_banks(), n); }},
-    {"routing", "scorer",
-     [](const std::string& n) -> const Parameters& { return parameters_of(scorers(), n); }},
-    {"routing", "selector",
-     [](const std::string& n) -> const Parameters& { return parameters_of(choice::selectors(), n); }},
-    {"train", "schedule",
-     [](const std::string& n) -> const Parameters& { return parameters_of(schedules(), n); }},
+    {"experts", "bank", [](const std::string& n) { return parameters_of(expert_banks(), n); }},
+    {"routing", "scorer", [](const std::string& n) { return parameters_of(scorers(), n); }},
+    {"routing", "selector", [](const std::string& n) { return parameters_of(choice::selectors(), n); }},
+    {"train", "schedule", [](const std::string& n) { return parameters_of(schedules(), n); }},
 };
-
-bool has(const Parameters& parameters, const std::string& name) {
-  return std::ranges::find(parameters, name, &Parameter::name) != parameters.end();
-}
 
 std::string text_or(const RecipeTable& table, const std::string& key, const std::string& otherwise) {
   const RecipeEntry* entry = table.value(key);
@@ -119,7 +122,7 @@ RecipeTable preset_tables(const DecoderSpec& spec, const std::string& location) 
 Parameters with_pieces(const std::string& table_name, const RecipeTable& table, Parameters keys) {
   for (const PieceKey& piece : kPieceKeys) {
     if (table_name != piece.table) continue;
-    const Parameters& own = piece.parameters(text_or(table, piece.key, default_text(keys, piece.key)));
+    const Parameters own = piece.parameters(text_or(table, piece.key, default_text(keys, piece.key)));
     keys.insert(keys.end(), own.begin(), own.end());
   }
   return keys;
@@ -171,13 +174,7 @@ class Builder {
         problems_.add(list.front().location, "[[{}]]: one table [{}] was expected", name, name);
     }
     Recipe recipe;
-    const Given top = check_table(root, "",
-                                  {{.name = "seed",
-                                    .help = "of every random draw",
-                                    .default_value = int64_t{0},
-                                    .min = 0,
-                                    .max = 9e15}},
-                                  problems_);
+    const Given top = check_table(root, "", top_keys(), problems_);
     recipe.seed = static_cast<uint64_t>(whole(top, "seed"));
     read_model(root, recipe.model);
     read_train(table_of(root, "train"), recipe.train);
@@ -190,6 +187,12 @@ class Builder {
     static const RecipeTable none;
     const RecipeTable* table = root.table(name);
     return table ? *table : none;
+  }
+
+  /// Where a key was given, or its table.
+  static const std::string& location_of(const RecipeTable& table, const std::string& key) {
+    const RecipeEntry* entry = table.value(key);
+    return entry ? entry->location : table.location;
   }
 
   Given check(const RecipeTable& root, const std::string& path, const std::string& name, Parameters keys,
@@ -206,6 +209,11 @@ class Builder {
     model.num_heads = whole(v, "num_heads");
     model.num_kv_heads = whole(v, "num_kv_heads") ? whole(v, "num_kv_heads") : model.num_heads;
     model.head_dim = whole(v, "head_dim") ? whole(v, "head_dim") : model.hidden_size / model.num_heads;
+    if (!whole(v, "head_dim") && model.hidden_size % model.num_heads != 0)
+      problems_.add(
+          location_of(table_of(root, "model"), "num_heads"),
+          "model.hidden_size = {} is no multiple of model.num_heads = {}; model.head_dim would allow it",
+          model.hidden_size, model.num_heads);
     model.max_positions = whole(v, "max_position_embeddings");
     model.sliding_window = whole(v, "sliding_window");
     model.rope_theta = number(v, "rope_theta");
@@ -233,7 +241,7 @@ class Builder {
           "[[layers]]",
           root.table("experts") ? "experts" : "routing");
     if (!routed && dense_width == 0)
-      problems_.add(table_of(root, "model").location,
+      problems_.add(root.table("model") ? root.tables.at("model").location : root.location,
                     "the recipe says neither model.dense_width (a dense model) nor [experts] and [routing]");
     if (!routed && root.table("balance"))
       problems_.add(root.tables.at("balance").location,
@@ -250,19 +258,7 @@ class Builder {
                        std::vector<FeedForwardSpec>& layers) {
     static const Names inner = {"experts", "routing", "balance"};
     check_tables(own, "layers", inner, problems_);
-    const Given v = check_table(own, "layers",
-                                {{.name = "at",
-                                  .help = "the layers' numbers, from 0",
-                                  .default_value = std::vector<int64_t>(),
-                                  .required = true,
-                                  .min = 0,
-                                  .max = static_cast<double>(layers.size() - 1)},
-                                 {.name = "dense_width",
-                                  .help = "makes them dense, of this width",
-                                  .default_value = int64_t{0},
-                                  .min = 0,
-                                  .max = 1 << 24}},
-                                problems_);
+    const Given v = check_table(own, "layers", layers_keys(std::ssize(layers)), problems_);
     FeedForwardSpec layer{.routed = false, .dense_width = whole(v, "dense_width")};
     if (layer.dense_width == 0) {
       RecipeTable merged = root;
@@ -365,12 +361,16 @@ Recipe build_recipe(RecipeTable given, const std::string& name, const std::vecto
 }  // namespace
 
 Recipe make_recipe(std::string_view text, const std::string& name, const std::vector<std::string>& settings) {
-  RecipeProblems problems;
+  RecipeProblems problems(key_hint);
   return build_recipe(parse_recipe(text, name, problems), name, settings, problems);
 }
 
+OrderedJson preset_settings(const std::string& preset) {
+  return to_json(preset_tables(model_presets().at(preset).make(0), preset));
+}
+
 Recipe load_recipe(const std::filesystem::path& path, const std::vector<std::string>& settings) {
-  RecipeProblems problems;
+  RecipeProblems problems(key_hint);
   return build_recipe(read_recipe_file(path, problems), path.string(), settings, problems);
 }
 

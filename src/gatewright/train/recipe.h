@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "gatewright/base/json.h"
 #include "gatewright/models/configuration.h"
 #include "gatewright/train/options.h"
 
@@ -33,7 +34,10 @@ Recipe make_recipe(std::string_view text, const std::string& name,
                    const std::vector<std::string>& settings = {});
 Recipe load_recipe(const std::filesystem::path& path, const std::vector<std::string>& settings = {});
 
-/// The tables of a recipe with the keys that each always has, for `gatewright explain`.
+/// What a model preset stands for, as the tables of a recipe.
+OrderedJson preset_settings(const std::string& preset);
+/// The tables of a recipe with the keys that each always has, for `gatewright explain`; `formula` says where
+/// they stand.
 const std::vector<Spec>& recipe_tables();
 
 }  // namespace gatewright

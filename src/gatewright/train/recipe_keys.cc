@@ -1,7 +1,12 @@
 #include "gatewright/train/recipe_keys.h"
 
+#include <fmt/ranges.h>
+
+#include <algorithm>
+
 #include "gatewright/experts/registry.h"
 #include "gatewright/models/presets.h"
+#include "gatewright/routing/balance.h"
 #include "gatewright/routing/choice/registry.h"
 #include "gatewright/routing/choice/weights.h"
 #include "gatewright/routing/scorer.h"
@@ -41,6 +46,8 @@ Parameter flag(std::string name, std::string help, bool value) {
 
 }  // namespace
 
+std::vector<Parameter> top_keys() { return {whole("seed", "of every random draw", 0, 0, 9e15)}; }
+
 std::vector<Parameter> model_keys() {
   return {
       one_of("preset", "sizes to start from; every other key overrides its own", "", model_presets().names()),
@@ -72,6 +79,16 @@ std::vector<Parameter> routing_keys() {
           one_of("activation", "from logits to probabilities", "softmax", choice::activation_names()),
           one_of("weights", "weights of the chosen experts", "as_is", choice::weighting_names()),
           number("scale", "factor of all weights", 1.0, -1e6, 1e6)};
+}
+
+std::vector<Parameter> layers_keys(int64_t num_layers) {
+  return {{.name = "at",
+           .help = "the numbers of the layers that differ, the first is 0",
+           .default_value = std::vector<int64_t>(),
+           .required = true,
+           .min = 0,
+           .max = static_cast<double>(num_layers - 1)},
+          whole("dense_width", "makes them dense, of this width; 0: they route", 0, 0)};
 }
 
 std::vector<Parameter> train_keys() {
@@ -107,35 +124,107 @@ std::vector<Parameter> data_keys() {
            .default_value = std::string()}};
 }
 
+namespace {
+
+/// A key, the table it stands in, and the piece that brings it there ("selector top_k"), if one does.
+struct KeyHome {
+  std::string table, piece;
+};
+
+bool has_key(const std::vector<Parameter>& keys, const std::string& key) {
+  return std::ranges::find(keys, key, &Parameter::name) != keys.end();
+}
+
+template <typename Factory>
+void add_homes(std::vector<KeyHome>& homes, const Registry<Factory>& registry, const std::string& table,
+               const char* piece_key, const std::string& key) {
+  for (const auto& entry : registry.entries()) {
+    if (has_key(entry.spec.parameters, key))
+      homes.push_back({table, fmt::format("{} = \"{}\"", piece_key, entry.spec.name)});
+  }
+}
+
+template <typename Factory>
+void add_own_tables(std::vector<KeyHome>& homes, const Registry<Factory>& registry, const std::string& table,
+                    const std::string& key) {
+  for (const auto& entry : registry.entries()) {
+    if (has_key(entry.spec.parameters, key)) homes.push_back({table + "." + entry.spec.name, ""});
+  }
+}
+
+std::vector<KeyHome> homes_of(const std::string& key) {
+  std::vector<KeyHome> homes;
+  for (const Spec& table : recipe_tables()) {
+    if (table.name != "top" && table.name != "layers" && has_key(table.parameters, key))
+      homes.push_back({table.name, ""});
+  }
+  add_homes(homes, choice::selectors(), "routing", "selector", key);
+  add_homes(homes, scorers(), "routing", "scorer", key);
+  add_homes(homes, expert_banks(), "experts", "bank", key);
+  add_homes(homes, schedules(), "train", "schedule", key);
+  add_own_tables(homes, choice::selector_decorators(), "routing", key);
+  add_own_tables(homes, scorer_decorators(), "routing", key);
+  add_own_tables(homes, balance_terms(), "balance", key);
+  add_own_tables(homes, expert_bank_decorators(), "experts", key);
+  return homes;
+}
+
+}  // namespace
+
+std::string key_hint(const std::string& path, const std::string& key) {
+  const std::vector<KeyHome> homes = homes_of(key);
+  if (homes.empty()) return "";
+  const std::string layers = "layers.", table = path.starts_with(layers) ? path.substr(layers.size()) : path;
+  std::vector<std::string> pieces;
+  for (const KeyHome& home : homes) {
+    if (home.table == table && !home.piece.empty()) pieces.push_back(home.piece);
+  }
+  if (!pieces.empty()) return fmt::format(" as it is; it belongs to {}", fmt::join(pieces, ", "));
+  return fmt::format(", did you mean '{}.{}'?", homes.front().table, key);
+}
+
 const std::vector<Spec>& recipe_tables() {
   static const std::vector<Spec> tables = {
+      {.name = "top",
+       .summary = "what stands above the first table",
+       .source = "",
+       .formula = "seed = 1, before [model]",
+       .parameters = top_keys()},
       {.name = "model",
        .summary = "sizes of the decoder-only language model",
        .source = "defaults after OLMoE, Muennighoff et al. 2024",
-       .formula = "[model] of a recipe",
+       .formula = "[model]",
        .parameters = model_keys()},
       {.name = "experts",
        .summary = "the expert bank of the routed layers",
        .source = "",
        .formula =
-           "[experts] of a recipe, with the bank's own parameters; [experts.shared] adds shared experts",
+           "[experts], with the bank's own keys in the same table; [experts.shared] adds shared experts",
        .parameters = experts_keys()},
       {.name = "routing",
        .summary = "the router of the routed layers",
        .source = "",
-       .formula =
-           "[routing] of a recipe, with the parameters of scorer and selector; decorators as [routing.NAME]",
+       .formula = "[routing], with the keys of scorer and selector in the same table; a decorator is a table "
+                  "[routing.NAME]",
        .parameters = routing_keys()},
+      {.name = "balance",
+       .summary = "balance terms of the routed layers, all that are given",
+       .source = "",
+       .formula =
+           "[balance.NAME], one table for each term, with its keys; `gatewright list balance` has the names",
+       .parameters = {}},
+      {.name = "layers",
+       .summary = "layers that differ from the others",
+       .source = "",
+       .formula = "[[layers]] as often as needed, with at = [0, 1]; what is different follows as "
+                  "[layers.experts], [layers.routing] and [layers.balance.NAME], or dense_width",
+       .parameters = layers_keys(1024)},
       {.name = "train",
        .summary = "the optimisation",
        .source = "",
-       .formula = "[train] of a recipe, with the parameters of the schedule",
+       .formula = "[train], with the keys of the schedule in the same table",
        .parameters = train_keys()},
-      {.name = "data",
-       .summary = "the text",
-       .source = "",
-       .formula = "[data] of a recipe",
-       .parameters = data_keys()}};
+      {.name = "data", .summary = "the text", .source = "", .formula = "[data]", .parameters = data_keys()}};
   return tables;
 }
 

@@ -95,6 +95,12 @@ toml::table parse_toml(std::string_view text, const std::string& name) {
   }
 }
 
+std::string without(std::string text, std::string_view part) {
+  for (size_t at = text.find(part); at != std::string::npos; at = text.find(part, at))
+    text.erase(at, part.size());
+  return text;
+}
+
 }  // namespace
 
 const RecipeTable* RecipeTable::table(const std::string& name) const {
@@ -109,7 +115,11 @@ const RecipeEntry* RecipeTable::value(const std::string& name) const {
 
 void RecipeProblems::add_text(const std::string& location, const std::string& problem) {
   const std::string line = location.empty() ? problem : location + ": " + problem;
-  if (std::ranges::find(problems_, line) == problems_.end()) problems_.push_back(line);
+  // Layers that differ are the other layers with changes: what is wrong with those is not told again.
+  const auto told = [&](const std::string& other) {
+    return other == line || other == without(line, "layers.");
+  };
+  if (std::ranges::none_of(problems_, told)) problems_.push_back(line);
 }
 
 void RecipeProblems::throw_if_any(std::string_view what) const {
@@ -180,8 +190,10 @@ std::map<std::string, Value> check_table(const RecipeTable& table, const std::st
     const auto p = std::ranges::find(parameters, key, &Parameter::name);
     const std::string full = path.empty() ? key : path + "." + key;
     if (p == parameters.end()) {
+      const std::string hint = problems.hint(path, key);
       problems.add(entry.location, "{} is not a key of {}{}", full,
-                   path.empty() ? "a recipe" : "[" + path + "]", did_you_mean(key, names));
+                   path.empty() ? "a recipe" : "[" + path + "]",
+                   hint.empty() ? did_you_mean(key, names) : hint);
       continue;
     }
     Value value = entry.value;

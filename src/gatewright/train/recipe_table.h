@@ -3,6 +3,7 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <set>
 #include <span>
@@ -32,6 +33,13 @@ struct RecipeTable {
 /// Problems of one recipe, each once and with its place.
 class RecipeProblems {
  public:
+  /// What to say about a key that a table does not have ("", or ", did you mean 'train.steps'?").
+  using KeyHint = std::function<std::string(const std::string& path, const std::string& key)>;
+  explicit RecipeProblems(KeyHint hint = {}) : hint_(std::move(hint)) {}
+  std::string hint(const std::string& path, const std::string& key) const {
+    return hint_ ? hint_(path, key) : std::string();
+  }
+
   template <typename... Args>
   void add(const std::string& location, fmt::format_string<Args...> format, Args&&... args) {
     add_text(location, fmt::format(format, std::forward<Args>(args)...));
@@ -42,6 +50,7 @@ class RecipeProblems {
 
  private:
   void add_text(const std::string& location, const std::string& problem);
+  KeyHint hint_;
   std::vector<std::string> problems_;
 };
 
