@@ -34,7 +34,7 @@ void check_verb(std::span<char*> arguments) {
   if (arguments.size() < 2 || arguments[1][0] == '-') return;
   const auto names = verb_names();
   if (std::ranges::find(names, arguments[1]) == names.end())
-    fail_usage("there is no verb '{}'{}; `gatewright --help` shows them all",
+    fail_usage("there is no verb '{}'{}\n`gatewright --help` shows them all",
                std::string(arguments[1]).substr(0, 60), did_you_mean(arguments[1], names));
 }
 
