@@ -281,8 +281,8 @@ DecoderSpec parse_config_json(std::string_view text, std::string_view what) {
   spec.tie_word_embeddings = read_or<bool>(json, "tie_word_embeddings", false, what);
   require(spec.rope_theta > 0 && spec.rms_norm_eps > 0 && spec.sliding_window >= 0,
           "{}: rope_theta and rms_norm_eps must be positive, sliding_window not negative", what);
-  read_layers(spec, json, num_layers, what);
   try {
+    read_layers(spec, json, num_layers, what);
     validate(spec);
   } catch (const UsageError& e) {
     fail("{}: {}", what, e.what());
