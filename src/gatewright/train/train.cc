@@ -75,6 +75,9 @@ class Training {
   }
 
   TrainOutcome run() {
+    require(!corpus_.validation().empty() && !corpus_.train().empty(),
+            "there is too little text to train on: {} bytes leave nothing for training or for validation",
+            corpus_.bytes());
     if (finished_before()) return {.kind = TrainOutcome::Kind::kAlreadyFinished, .steps = options_.steps};
     const auto checkpoint = usable_checkpoint();
     const bool is_new = !std::filesystem::exists(request_.out);
