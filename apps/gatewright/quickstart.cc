@@ -178,8 +178,7 @@ void quickstart(const QuickstartArguments& a) {
     throw;
   }
   if (a.restart) remove_earlier(a.out);
-  const QuickstartPlan plan =
-      earlier ? *earlier : QuickstartPlan{.minutes = a.minutes, .data = data};
+  const QuickstartPlan plan = earlier ? *earlier : QuickstartPlan{.minutes = a.minutes, .data = data};
   write_plan(a.out, plan);
   catch_interrupts();
   const std::vector<RunResult> results = Quickstart(a, corpus, plan).run();

@@ -37,10 +37,10 @@ __global__ void activate_all(Activation kind, const float* gate, const float* up
 
 /// One block a pair: gradients of gate, up and of the pair's weight; grad_h becomes h.
 template <typename T>
-__global__ void backward_activation(Activation kind, const int64_t* begin, int64_t experts, const float* weight,
-                                    const float* gate, const float* up, int64_t width, RowsOf<T> grad_out,
-                                    int64_t hidden, const T* down_bias, float* grad_h, float* grad_gate,
-                                    float* grad_up, float* grad_weight) {
+__global__ void backward_activation(Activation kind, const int64_t* begin, int64_t experts,
+                                    const float* weight, const float* gate, const float* up, int64_t width,
+                                    RowsOf<T> grad_out, int64_t hidden, const T* down_bias, float* grad_h,
+                                    float* grad_gate, float* grad_up, float* grad_weight) {
   __shared__ float partial[kThreads];
   const int64_t pair = blockIdx.x;
   float sum = 0;
@@ -67,8 +67,8 @@ __global__ void backward_activation(Activation kind, const int64_t* begin, int64
   if (threadIdx.x == 0) grad_weight[pair] = partial[0];
 }
 
-/// One block a token: its pairs are looked up in each expert's ascending tokens, and summed in the order of the
-/// experts. Shared memory: one int64 an expert.
+/// One block a token: its pairs are looked up in each expert's ascending tokens, and summed in the order of
+/// the experts. Shared memory: one int64 an expert.
 template <typename T>
 __global__ void combine(const int64_t* begin, int64_t experts, const int64_t* token, const float* weight,
                         const float* rows, int64_t width, T* out) {
@@ -78,8 +78,10 @@ __global__ void combine(const int64_t* begin, int64_t experts, const int64_t* to
     int64_t low = begin[e], high = begin[e + 1];
     while (low < high) {
       const int64_t middle = (low + high) / 2;
-      if (token[middle] < mine) low = middle + 1;
-      else high = middle;
+      if (token[middle] < mine)
+        low = middle + 1;
+      else
+        high = middle;
     }
     found[e] = low < begin[e + 1] && token[low] == mine ? low : -1;
   }
@@ -93,7 +95,8 @@ __global__ void combine(const int64_t* begin, int64_t experts, const int64_t* to
   }
 }
 
-/// to [E, n] = sums over each expert's rows of weight * x; weight may be null. Grid: x over columns, y over experts.
+/// to [E, n] = sums over each expert's rows of weight * x; weight may be null. Grid: x over columns, y over
+/// experts.
 template <typename A, typename T>
 __global__ void sum_rows(const int64_t* begin, RowsOf<A> x, const float* weight, int64_t n, T* to) {
   const int64_t column = int64_t{blockIdx.x} * kThreads + threadIdx.x, expert = blockIdx.y;
@@ -108,8 +111,8 @@ unsigned blocks(int64_t count, int64_t size) { return static_cast<unsigned>((cou
 
 void check(const char* what) {
   if (const cudaError_t error = cudaGetLastError(); error != cudaSuccess)
-    throw std::runtime_error(std::string("[experts] the CUDA kernels of ") + what + " failed: " +
-                             cudaGetErrorString(error));
+    throw std::runtime_error(std::string("[experts] the CUDA kernels of ") + what +
+                             " failed: " + cudaGetErrorString(error));
 }
 
 /// The launches of one call.
@@ -122,7 +125,9 @@ struct Launch {
   cudaStream_t stream;
 
   static const T* as(const void* data) { return static_cast<const T*>(data); }
-  dim3 product_grid(int64_t n) const { return {blocks(pairs, kTile) + static_cast<unsigned>(s.experts), blocks(n, kTile)}; }
+  dim3 product_grid(int64_t n) const {
+    return {blocks(pairs, kTile) + static_cast<unsigned>(s.experts), blocks(n, kTile)};
+  }
 
   template <bool kTransposed, typename A>
   void product(RowsOf<A> rows, const void* weights, const void* bias, int64_t k, int64_t n, bool accumulate,
@@ -138,15 +143,16 @@ struct Launch {
   }
 
   void combine_rows(const float* rows, const float* weight, void* out) const {
-    combine<T><<<static_cast<unsigned>(s.tokens), kThreads, static_cast<size_t>(s.experts) * sizeof(int64_t), stream>>>(
-        p.expert_begin, s.experts, p.token, weight, rows, s.hidden, static_cast<T*>(out));
+    combine<T><<<static_cast<unsigned>(s.tokens), kThreads, static_cast<size_t>(s.experts) * sizeof(int64_t),
+                 stream>>>(p.expert_begin, s.experts, p.token, weight, rows, s.hidden, static_cast<T*>(out));
   }
 
   template <typename A, typename B>
   void outer(RowsOf<A> a, RowsOf<B> b, const float* weight, int64_t m, int64_t n, void* c) const {
     if (!c) return;
     const dim3 grid = {blocks(m, kTile), blocks(n, kTile), static_cast<unsigned>(s.experts)};
-    grouped_outer_product<<<grid, kThreads, 0, stream>>>(p.expert_begin, a, b, weight, m, n, static_cast<T*>(c));
+    grouped_outer_product<<<grid, kThreads, 0, stream>>>(p.expert_begin, a, b, weight, m, n,
+                                                         static_cast<T*>(c));
   }
 
   template <typename A>
@@ -162,7 +168,8 @@ struct Launch {
     float *h = workspace, *y = workspace + pairs * s.width;
     if (pairs > 0) {
       pre_activation(hidden, gate, up);
-      activate_all<<<blocks(pairs * s.width, kThreads), kThreads, 0, stream>>>(s.activation, gate, up, pairs * s.width, h);
+      activate_all<<<blocks(pairs * s.width, kThreads), kThreads, 0, stream>>>(s.activation, gate, up,
+                                                                               pairs * s.width, h);
       product<false>(RowsOf<float>{h, nullptr}, w.down, w.down_bias, s.width, s.hidden, false, y);
     }
     combine_rows(y, p.weight, out);
@@ -178,11 +185,13 @@ struct Launch {
       if (recompute) pre_activation(hidden, gate, up);
       product<true>(dy, w.down, nullptr, s.hidden, s.width, false, h);
       backward_activation<<<static_cast<unsigned>(pairs), kThreads, 0, stream>>>(
-          s.activation, p.expert_begin, s.experts, p.weight, gate, up, s.width, dy, s.hidden, as(w.down_bias), h,
-          grad_gate, grad_up, grad_weight);
+          s.activation, p.expert_begin, s.experts, p.weight, gate, up, s.width, dy, s.hidden, as(w.down_bias),
+          h, grad_gate, grad_up, grad_weight);
       if (grad_hidden) {
-        if (w.gate) product<true>(RowsOf<float>{grad_gate, nullptr}, w.gate, nullptr, s.width, s.hidden, false, rows);
-        product<true>(RowsOf<float>{grad_up, nullptr}, w.up, nullptr, s.width, s.hidden, w.gate != nullptr, rows);
+        if (w.gate)
+          product<true>(RowsOf<float>{grad_gate, nullptr}, w.gate, nullptr, s.width, s.hidden, false, rows);
+        product<true>(RowsOf<float>{grad_up, nullptr}, w.up, nullptr, s.width, s.hidden, w.gate != nullptr,
+                      rows);
       }
     }
     if (grad_hidden && s.tokens > 0) combine_rows(rows, nullptr, grad_hidden);
@@ -200,7 +209,9 @@ struct Launch {
 int64_t ffn_saved_floats(const FfnSizes& sizes, int64_t pairs) {
   return pairs * sizes.width * (sizes.activation == Activation::swiglu ? 2 : 1);
 }
-int64_t ffn_forward_workspace(const FfnSizes& sizes, int64_t pairs) { return pairs * (sizes.width + sizes.hidden); }
+int64_t ffn_forward_workspace(const FfnSizes& sizes, int64_t pairs) {
+  return pairs * (sizes.width + sizes.hidden);
+}
 int64_t ffn_backward_workspace(const FfnSizes& sizes, int64_t pairs) {
   return pairs * (3 * sizes.width + sizes.hidden);
 }
@@ -221,8 +232,8 @@ void ffn_backward(const FfnSizes& sizes, int64_t num_pairs, const FfnPairs& pair
                   void* grad_hidden, float* grad_weight, const FfnGradients& gradients, void* stream) {
   auto* on = static_cast<cudaStream_t>(stream);
   if (sizes.element == Element::float32) {
-    Launch<float>{sizes, num_pairs, pairs, weights, on}.backward(hidden, saved, recompute, grad_out, workspace,
-                                                                 grad_hidden, grad_weight, gradients);
+    Launch<float>{sizes, num_pairs, pairs, weights, on}.backward(
+        hidden, saved, recompute, grad_out, workspace, grad_hidden, grad_weight, gradients);
   } else {
     Launch<__nv_bfloat16>{sizes, num_pairs, pairs, weights, on}.backward(
         hidden, saved, recompute, grad_out, workspace, grad_hidden, grad_weight, gradients);

@@ -1,5 +1,5 @@
-// The twin of cpu/expert_ffn.h on a CUDA device: the same sizes and structures with device pointers, launched on
-// a stream. The host never waits and never reads the offsets of the experts: blocks find their expert
+// The twin of cpu/expert_ffn.h on a CUDA device: the same sizes and structures with device pointers, launched
+// on a stream. The host never waits and never reads the offsets of the experts: blocks find their expert
 // themselves.
 #pragma once
 
