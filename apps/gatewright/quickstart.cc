@@ -29,7 +29,7 @@ struct QuickstartArguments {
 };
 
 Corpus read_text(const QuickstartArguments& a) {
-  constexpr CorpusOptions kOptions = {.validation_share = 0.05, .seed = 1};
+  constexpr CorpusOptions kOptions = {.validation_share = 0.05, .most_validation_bytes = 400'000, .seed = 1};
   if (!a.data.empty()) return Corpus::read(as_paths(a.data), kOptions);
   note("looking for text on this machine: headers, modules, manuals, licences");
   return read_system_text(find_system_text(), {}, kOptions);
@@ -75,6 +75,7 @@ class Quickstart {
     for (const QuickstartRun& run : quickstart_runs()) {
       if (run.name == "top-p") calibrate(data);
       train(run, data);
+      if (run.name == "top-p") settle(data);
       auto result = result_of(out_, run.name, data);
       if (!result) stop_here();
       results.push_back(std::move(*result));
@@ -99,11 +100,21 @@ class Quickstart {
   void calibrate(const TrainingData& data) {
     if (plan_.top_p) return;
     watcher_.note("\ntop-p: a short training to find the p that visits 2 experts on average");
-    plan_.top_p = calibrated_top_p(out_, plan_, corpus_, data, watcher_);
+    plan_.top_p = pilot_top_p(out_, plan_, corpus_, data, watcher_);
     watcher_.clear();
     if (!plan_.top_p) stop_here();
     write_plan(out_, plan_);
     watcher_.note(fmt::format("p = {:.3f}", *plan_.top_p));
+  }
+
+  void settle(const TrainingData& data) {
+    if (plan_.settled_top_p) return;
+    plan_.settled_top_p = settle_top_p(out_, data);
+    if (!plan_.settled_top_p) stop_here();
+    write_plan(out_, plan_);
+    watcher_.note(
+        fmt::format("the trained routers visit 2 experts on average with p = {:.3f}: the model keeps that",
+                    *plan_.settled_top_p));
   }
 
   void train(const QuickstartRun& run, const TrainingData& data) {

@@ -65,6 +65,20 @@ TEST(Corpus, OfTwoDocumentsTheOneNearerToTheShareIsForValidation) {
   EXPECT_THAT(texts_of(corpus.validation()), ElementsAre("short"));
 }
 
+TEST(Corpus, HoldsBackNoMoreThanAskedOfALongText) {
+  const std::vector<Document> documents = numbered(2000, "a");
+  const auto held_back = [&](int64_t most) {
+    const Corpus corpus =
+        Corpus::from_documents(documents, {.validation_share = 0.2, .most_validation_bytes = most});
+    int64_t bytes = 0;
+    for (const CorpusDocument& document : corpus.validation())
+      bytes += static_cast<int64_t>(document.text.size());
+    return static_cast<double>(bytes);
+  };
+  EXPECT_NEAR(held_back(10'000), 10'000, 4'000);
+  EXPECT_EQ(held_back(10'000'000), held_back(0));
+}
+
 TEST(Corpus, EveryDomainIsOnBothSides) {
   for (uint64_t seed = 0; seed < 30; ++seed) {
     std::vector<Document> documents;

@@ -127,13 +127,15 @@ void save_model(const std::filesystem::path& folder, const Decoder& model, std::
   write_file(folder / "config.json", to_config_json(model.spec()).dump(2) + "\n");
 }
 
-Decoder load_decoder(const std::filesystem::path& folder) {
+Decoder load_decoder(const std::filesystem::path& folder, const std::function<void(DecoderSpec&)>& change) {
   if (!std::filesystem::is_directory(folder)) fail("there is no model folder {}", folder.string());
   const std::filesystem::path config = folder / "config.json", weights = folder / "model.safetensors";
   if (!std::filesystem::exists(weights))
     fail("{} has no model.safetensors: it is not a model folder, or its training has not finished",
          folder.string());
-  Decoder model(parse_config_json(read_file(config, kLargestConfig), config.string()), 0);
+  DecoderSpec spec = parse_config_json(read_file(config, kLargestConfig), config.string());
+  if (change) change(spec);
+  Decoder model(std::move(spec), 0);
   read_weights(weights, model.parameters());
   return model;
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <string>
 
 #include "gatewright/models/decoder.h"
@@ -24,6 +25,8 @@ void read_weights(const std::filesystem::path& file, const ParameterList& parame
 void save_model(const std::filesystem::path& folder, const Decoder& model, std::string_view tokenizer_json);
 
 /// The decoder of a model folder; errors name the file.
-Decoder load_decoder(const std::filesystem::path& folder);
+/// @param change  may give routers other parameters before the decoder is made (shapes must stay)
+Decoder load_decoder(const std::filesystem::path& folder,
+                     const std::function<void(DecoderSpec&)>& change = {});
 
 }  // namespace gatewright

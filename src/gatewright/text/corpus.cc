@@ -41,12 +41,14 @@ class Collector {
             kMostDomains);
     domain->second.push_back(candidates_.size());
     const double draw = std::ldexp(static_cast<double>(mix_hash(hash.low, seed_) >> 11), -53);
+    bytes_ += static_cast<double>(document.text.size());
     candidates_.push_back({.document = std::move(document), .hash = hash.low, .draw = draw});
   }
 
   std::vector<Candidate>& candidates() { return candidates_; }
   const std::map<std::string, std::vector<size_t>>& by_domain() const { return by_domain_; }
   int64_t duplicates() const { return duplicates_; }
+  double bytes() const { return bytes_; }
 
  private:
   uint64_t seed_;
@@ -54,6 +56,7 @@ class Collector {
   std::vector<Candidate> candidates_;
   std::map<std::string, std::vector<size_t>> by_domain_;
   int64_t duplicates_ = 0;
+  double bytes_ = 0;
 };
 
 /// Where to cut a text so that about `share` of its bytes come after the cut: at the line end nearest to that
@@ -111,8 +114,8 @@ Corpus Corpus::read(std::span<const std::filesystem::path> paths, const CorpusOp
 }
 
 Corpus Corpus::from_documents(std::vector<Document> documents, const CorpusOptions& options) {
-  const double share = options.validation_share;
-  require(share >= 0 && share <= 1, "the share of validation documents must lie in [0, 1], got {}", share);
+  require(options.validation_share >= 0 && options.validation_share <= 1,
+          "the share of validation documents must lie in [0, 1], got {}", options.validation_share);
   Corpus corpus;
   Collector collector(options.seed);
   for (Document& document : documents) {
@@ -124,6 +127,9 @@ Corpus Corpus::from_documents(std::vector<Document> documents, const CorpusOptio
   corpus.summary_.duplicates = collector.duplicates();
   std::vector<Candidate>& candidates = collector.candidates();
   require(!candidates.empty(), "there is no text: every document is empty");
+  double share = options.validation_share;
+  if (options.most_validation_bytes > 0)
+    share = std::min(share, static_cast<double>(options.most_validation_bytes) / collector.bytes());
 
   const bool whole = share == 0 || share == 1;
   std::map<std::string, int32_t> index;

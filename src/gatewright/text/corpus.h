@@ -15,6 +15,8 @@ namespace gatewright {
 struct CorpusOptions {
   /// Wanted share of validation documents. 0: everything is for training; 1: everything is for validation.
   double validation_share = 0.05;
+  /// When positive, a smaller share is taken where it would be more than about this many bytes.
+  int64_t most_validation_bytes = 0;
   uint64_t seed = 0;
 };
 
