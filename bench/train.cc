@@ -133,7 +133,7 @@ class Parts {
     const Tensor direction = at::randn(like.sizes());
     const double time = median_seconds(rounds_, [&] {
       forward().backward(direction);
-      for (Tensor t : leaves) t.mutable_grad() = Tensor();
+      for (const Tensor& t : leaves) t.mutable_grad() = Tensor();
       x_.mutable_grad() = Tensor();
     });
     parts_.emplace_back(name, 1e3 * times * time);
