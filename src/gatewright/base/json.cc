@@ -33,13 +33,17 @@ Json parse_json(std::string_view text, std::string_view what, int max_depth) {
   try {
     return Json::parse(text);
   } catch (const Json::exception& e) {
-    std::string reason = e.what();
-    if (const size_t at = reason.find("] "); at != std::string::npos) reason = reason.substr(at + 2);
-    if (reason.size() > 160) reason = reason.substr(0, 160) + "...";
-    for (char& c : reason)
-      if (static_cast<unsigned char>(c) < 32 || static_cast<unsigned char>(c) > 126) c = '?';
-    fail("{} is not JSON: {}", what, reason);
+    fail_not_json(what, e);
   }
+}
+
+void fail_not_json(std::string_view what, const Json::exception& problem) {
+  std::string reason = problem.what();
+  if (const size_t at = reason.find("] "); at != std::string::npos) reason = reason.substr(at + 2);
+  if (reason.size() > 160) reason = reason.substr(0, 160) + "...";
+  for (char& c : reason)
+    if (static_cast<unsigned char>(c) < 32 || static_cast<unsigned char>(c) > 126) c = '?';
+  fail("{} is not JSON: {}", what, reason);
 }
 
 }  // namespace gatewright

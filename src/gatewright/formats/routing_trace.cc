@@ -2,6 +2,7 @@
 
 #include <zstd.h>
 
+#include <algorithm>
 #include <cstring>
 #include <fstream>
 
@@ -14,10 +15,12 @@ namespace {
 constexpr std::string_view kMagic = "GWTRACE1";
 constexpr uint32_t kBatchMark = 0x48435442;  // "BTCH"
 constexpr uint32_t kEndMark = 0x21444E45;    // "END!"
-constexpr uint64_t kLargestHeader = 64 << 20;
-constexpr uint64_t kLargestBatch = uint64_t{1} << 31;
-constexpr int64_t kMostExperts = 65535;  // a count and an id take 16 bits
-constexpr size_t kMostLayers = 4096, kMostDomains = 32767;
+constexpr uint64_t kLargestHeader = 1 << 20;
+/// Bytes of a batch before compression: what a few bytes of a file may make a reader allocate.
+constexpr uint64_t kLargestBatch = 4 << 20;
+constexpr int64_t kMostExperts = 65535;  // a token's number of experts takes 16 bits
+constexpr size_t kMostLayers = 4096;
+constexpr size_t kMostDomains = 32767;
 constexpr int kCompressionLevel = 3;
 
 template <typename T>
@@ -25,9 +28,10 @@ void put(std::string& out, const T& value) {
   out.append(reinterpret_cast<const char*>(&value), sizeof(T));
 }
 
+/// The values from index `first` up to `last`.
 template <typename Stored, typename T>
-void put_all(std::string& out, const std::vector<T>& values) {
-  for (const T& x : values) put(out, static_cast<Stored>(x));
+void put_all(std::string& out, const std::vector<T>& values, size_t first, size_t last) {
+  for (size_t i = first; i < last; ++i) put(out, static_cast<Stored>(values[i]));
 }
 
 /// Reads values one after another; running over the end is an error.
@@ -69,19 +73,32 @@ std::string header_json(const TraceHeader& header) {
   return json.dump();
 }
 
-std::string encode_batch(const TraceBatch& batch) {
+/// The tokens from `first` up to `last`.
+std::string encode_batch(const TraceBatch& batch, size_t first, size_t last) {
   std::string raw;
-  put(raw, static_cast<uint32_t>(batch.token.size()));
-  put_all<int32_t>(raw, batch.token);
-  put_all<int16_t>(raw, batch.domain);
+  put(raw, static_cast<uint32_t>(last - first));
+  put_all<int32_t>(raw, batch.token, first, last);
+  put_all<int16_t>(raw, batch.domain, first, last);
   for (const LayerTrace& layer : batch.layers) {
-    for (size_t t = 0; t + 1 < layer.row_begin.size(); ++t)
+    for (size_t t = first; t < last; ++t)
       put(raw, static_cast<uint16_t>(layer.row_begin[t + 1] - layer.row_begin[t]));
-    put_all<uint16_t>(raw, layer.expert);
-    put_all<float>(raw, layer.weight);
-    put_all<float>(raw, layer.margin);
+    const auto begin = static_cast<size_t>(layer.row_begin[first]),
+               end = static_cast<size_t>(layer.row_begin[last]);
+    put_all<uint16_t>(raw, layer.expert, begin, end);
+    put_all<float>(raw, layer.weight, begin, end);
+    put_all<float>(raw, layer.margin, first, last);
   }
   return raw;
+}
+
+/// Bytes that a token takes in a batch.
+uint64_t token_size(const TraceBatch& batch, size_t t) {
+  constexpr uint64_t kToken = sizeof(int32_t) + sizeof(int16_t), kLayer = sizeof(uint16_t) + sizeof(float),
+                     kPair = sizeof(uint16_t) + sizeof(float);
+  uint64_t size = kToken;
+  for (const LayerTrace& l : batch.layers)
+    size += kLayer + kPair * static_cast<uint64_t>(l.row_begin[t + 1] - l.row_begin[t]);
+  return size;
 }
 
 std::string compress(const std::string& raw) {
@@ -92,12 +109,49 @@ std::string compress(const std::string& raw) {
   return packed;
 }
 
-void check_batch(const TraceBatch& batch, const TraceHeader& header) {
+void check_header(const TraceHeader& header, std::string_view what) {
+  require(header.layers.size() <= kMostLayers && header.domains.size() <= kMostDomains &&
+              header.vocab_size >= 0 && header.vocab_size <= INT32_MAX,
+          "{}: at most {} layers, {} domains and {} token ids fit into a trace", what, kMostLayers,
+          kMostDomains, INT32_MAX);
+  for (const TraceLayer& l : header.layers)
+    require(l.layer >= 0 && l.num_experts > 0 && l.num_experts <= kMostExperts,
+            "{}: layer {} has {} experts, a trace can hold 1 to {}", what, l.layer, l.num_experts,
+            kMostExperts);
+  for (const std::string& name : header.domains)
+    require(std::ranges::none_of(name, [](unsigned char c) { return c < 32 || c == 127; }),
+            "{}: a domain's name holds control characters", what);
+}
+
+/// What both ends rely on: ids within the header's bounds, experts ascending in each token.
+void check_values(const TraceBatch& batch, const TraceHeader& header, std::string_view what) {
+  const auto domains = static_cast<int32_t>(header.domains.size());
+  for (size_t t = 0; t < batch.token.size(); ++t)
+    require(batch.token[t] >= 0 && batch.token[t] < header.vocab_size && batch.domain[t] >= -1 &&
+                batch.domain[t] < domains,
+            "{}: a token or domain out of range", what);
+  for (size_t l = 0; l < batch.layers.size(); ++l) {
+    const LayerTrace& layer = batch.layers[l];
+    for (size_t t = 0; t < batch.token.size(); ++t) {
+      int32_t last = -1;
+      for (int64_t n = layer.row_begin[t]; n < layer.row_begin[t + 1]; ++n) {
+        const int32_t expert = layer.expert[static_cast<size_t>(n)];
+        require(expert > last && expert < header.layers[l].num_experts,
+                "{}: expert {} of {} after expert {} of the same token", what, expert,
+                header.layers[l].num_experts, last);
+        last = expert;
+      }
+    }
+  }
+}
+
+void check_sizes(const TraceBatch& batch, const TraceHeader& header) {
   require(batch.layers.size() == header.layers.size() && batch.domain.size() == batch.token.size(),
           "a trace batch must have {} layers and a domain for each token", header.layers.size());
   for (const LayerTrace& l : batch.layers) {
     require(l.row_begin.size() == batch.token.size() + 1 && l.margin.size() == batch.token.size() &&
-                l.weight.size() == l.expert.size() &&
+                l.weight.size() == l.expert.size() && l.row_begin.front() == 0 &&
+                std::ranges::is_sorted(l.row_begin) &&
                 l.row_begin.back() == static_cast<int64_t>(l.expert.size()),
             "a trace batch's layer does not fit its {} tokens", batch.token.size());
   }
@@ -107,32 +161,43 @@ void check_batch(const TraceBatch& batch, const TraceHeader& header) {
 
 TraceWriter::TraceWriter(const std::filesystem::path& path, TraceHeader header)
     : header_(std::move(header)), file_(path) {
-  require(header_.layers.size() <= kMostLayers && header_.domains.size() <= kMostDomains,
-          "a routing trace holds at most {} layers and {} domains", kMostLayers, kMostDomains);
-  for (const TraceLayer& l : header_.layers)
-    require(l.num_experts > 0 && l.num_experts <= kMostExperts,
-            "a routing trace holds layers of 1 to {} experts, got {}", kMostExperts, l.num_experts);
+  check_header(header_, path.string());
   const std::string json = header_json(header_);
+  require(json.size() <= kLargestHeader, "{}: the names of the domains are too long for a trace",
+          path.string());
   std::string begin(kMagic);
   put(begin, static_cast<uint32_t>(json.size()));
   file_.write(begin + json);
 }
 
-TraceWriter::~TraceWriter() = default;
-
 void TraceWriter::add(const TraceBatch& batch) {
-  check_batch(batch, header_);
-  const std::string raw = encode_batch(batch);
-  require(raw.size() <= kLargestBatch, "a trace batch of {} tokens is larger than {} bytes",
-          batch.token.size(), kLargestBatch);
-  const std::string packed = compress(raw);
+  check_sizes(batch, header_);
+  check_values(batch, header_, "a trace batch can't be written");
+  size_t first = 0;
+  uint64_t size = sizeof(uint32_t);
+  for (size_t t = 0; t < batch.token.size(); ++t) {
+    const uint64_t of_token = token_size(batch, t);
+    require(of_token <= kLargestBatch - sizeof(uint32_t),
+            "a token visits more experts than a trace can hold");
+    if (size + of_token > kLargestBatch) {
+      add_tokens(batch, first, t);
+      first = t;
+      size = sizeof(uint32_t);
+    }
+    size += of_token;
+  }
+  if (first < batch.token.size()) add_tokens(batch, first, batch.token.size());
+}
+
+void TraceWriter::add_tokens(const TraceBatch& batch, size_t first, size_t last) {
+  const std::string raw = encode_batch(batch, first, last), packed = compress(raw);
   std::string head;
   put(head, kBatchMark);
   put(head, static_cast<uint32_t>(raw.size()));
   put(head, static_cast<uint32_t>(packed.size()));
   file_.write(head + packed);
   ++batches_;
-  tokens_ += batch.token.size();
+  tokens_ += last - first;
 }
 
 void TraceWriter::finish() {
@@ -164,21 +229,20 @@ void TraceReader::read_header() {
           name_);
   const Json json = parse_json(text.substr(at_, length), name_);
   at_ += length;
+  const auto whole = [&](const Json& object, const char* key) {
+    const Json& value = object.at(key);
+    require(value.is_number_integer(), "{} is damaged: its header's {} is no whole number", name_, key);
+    return value.get<int64_t>();
+  };
   try {
-    header_.vocab_size = json.at("vocab_size").get<int64_t>();
+    header_.vocab_size = whole(json, "vocab_size");
     header_.domains = json.at("domains").get<std::vector<std::string>>();
     for (const Json& l : json.at("layers"))
-      header_.layers.push_back(
-          {.layer = l.at("layer").get<int64_t>(), .num_experts = l.at("num_experts").get<int64_t>()});
+      header_.layers.push_back({.layer = whole(l, "layer"), .num_experts = whole(l, "num_experts")});
   } catch (const Json::exception&) {
     fail("{} is damaged: its header lacks layers, domains or vocab_size", name_);
   }
-  require(header_.layers.size() <= kMostLayers && header_.domains.size() <= kMostDomains &&
-              header_.vocab_size >= 0 && header_.vocab_size <= INT32_MAX,
-          "{} is damaged: its header claims more than a model has", name_);
-  for (const TraceLayer& l : header_.layers)
-    require(l.num_experts > 0 && l.num_experts <= kMostExperts, "{} is damaged: a layer with {} experts",
-            name_, l.num_experts);
+  check_header(header_, name_ + " is damaged");
 }
 
 TraceBatch TraceReader::parse_batch(const std::string& raw) const {
@@ -187,12 +251,7 @@ TraceBatch TraceReader::parse_batch(const std::string& raw) const {
   const auto tokens = cursor.take<uint32_t>();
   batch.token = cursor.take_all<int32_t, int32_t>(tokens);
   batch.domain = cursor.take_all<int16_t, int32_t>(tokens);
-  const auto domains = static_cast<int32_t>(header_.domains.size());
-  for (size_t t = 0; t < tokens; ++t)
-    require(batch.token[t] >= 0 && batch.token[t] < header_.vocab_size && batch.domain[t] >= -1 &&
-                batch.domain[t] < domains,
-            "{} is damaged: a token or domain out of range", name_);
-  for (const TraceLayer& layer : header_.layers) {
+  for (size_t l = 0; l < header_.layers.size(); ++l) {
     LayerTrace trace;
     for (uint16_t count : cursor.take_all<uint16_t, uint16_t>(tokens))
       trace.row_begin.push_back(trace.row_begin.back() + count);
@@ -200,11 +259,10 @@ TraceBatch TraceReader::parse_batch(const std::string& raw) const {
     trace.expert = cursor.take_all<uint16_t, int32_t>(pairs);
     trace.weight = cursor.take_all<float, float>(pairs);
     trace.margin = cursor.take_all<float, float>(tokens);
-    for (int32_t e : trace.expert)
-      require(e < layer.num_experts, "{} is damaged: expert {} of {}", name_, e, layer.num_experts);
     batch.layers.push_back(std::move(trace));
   }
   require(cursor.empty(), "{} is damaged: bytes are left over in a batch", name_);
+  check_values(batch, header_, name_ + " is damaged");
   return batch;
 }
 
@@ -224,8 +282,8 @@ std::optional<TraceBatch> TraceReader::next() {
   require(mark == kBatchMark, "{} is damaged: no batch where one should begin", name_);
   const uint64_t raw_size = cursor.take<uint32_t>(), packed_size = cursor.take<uint32_t>();
   constexpr size_t kHead = 3 * sizeof(uint32_t);
-  require(packed_size <= rest.size() - kHead && raw_size <= kLargestBatch, "{} is cut off inside a batch",
-          name_);
+  require(packed_size <= rest.size() - kHead, "{} is cut off inside a batch", name_);
+  require(raw_size <= kLargestBatch, "{} is damaged: a batch claims {} bytes", name_, raw_size);
   const std::string_view packed = rest.substr(kHead, packed_size);
   const auto claimed = ZSTD_getFrameContentSize(packed.data(), packed.size());
   require(claimed == raw_size, "{} is damaged: a batch's sizes disagree", name_);

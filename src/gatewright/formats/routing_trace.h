@@ -4,7 +4,6 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -28,7 +27,7 @@ struct TraceHeader {
 /// The choice of one layer for T tokens, in compressed sparse rows over tokens.
 struct LayerTrace {
   std::vector<int64_t> row_begin{0};  // [T + 1]
-  std::vector<int32_t> expert = {};   // [N], ascending within a token
+  std::vector<int32_t> expert = {};   // [N], ascending within a token, each once
   std::vector<float> weight = {};     // [N]
   std::vector<float> margin = {};     // [T]  chosen minus best not chosen; NaN when there is no other choice
 };
@@ -42,12 +41,15 @@ struct TraceBatch {
 class TraceWriter {
  public:
   TraceWriter(const std::filesystem::path& path, TraceHeader header);
-  ~TraceWriter();
+  /// Fails when the batch does not fit the header or its experts do not ascend. A large batch is written as
+  /// several smaller ones.
   void add(const TraceBatch& batch);
   /// Without it nothing is left at `path`.
   void finish();
 
  private:
+  void add_tokens(const TraceBatch& batch, size_t first, size_t last);
+
   TraceHeader header_;
   AtomicFile file_;
   uint64_t batches_ = 0, tokens_ = 0;

@@ -2,10 +2,13 @@
 
 #include <algorithm>
 #include <cstring>
+#include <optional>
 #include <set>
+#include <utility>
 
 #include "gatewright/base/checked.h"
 #include "gatewright/base/json.h"
+#include "gatewright/base/quoted.h"
 
 namespace gatewright {
 namespace {
@@ -33,59 +36,141 @@ std::string_view header_text(std::span<const std::byte> bytes, std::string_view 
   return {reinterpret_cast<const char*>(bytes.data()) + kPrefix, static_cast<size_t>(length)};
 }
 
-/// Names and keys must not repeat: the JSON library would silently keep one of them.
-Json parse_header(std::string_view text, std::string_view what) {
-  const std::string name = std::string(what) + " (header)";
-  parse_json(text, name, 8);  // syntax and depth first
-  std::vector<std::set<std::string>> seen;
-  const Json::parser_callback_t check = [&](int, Json::parse_event_t event, Json& parsed) {
-    if (event == Json::parse_event_t::object_start) seen.emplace_back();
-    if (event == Json::parse_event_t::object_end) seen.pop_back();
-    if (event == Json::parse_event_t::key && !seen.back().insert(parsed.get<std::string>()).second) {
-      fail("{} is damaged: '{}' stands twice in the header", what, parsed.get<std::string>().substr(0, 80));
+/// Reads the header while it is parsed: nothing is kept but tensors and metadata, whatever else the text
+/// holds, and names that repeat are seen (a parsed object would keep one of them).
+class HeaderReader final : public nlohmann::json_sax<Json> {
+ public:
+  HeaderReader(std::span<const std::byte> data, std::string_view what) : data_(data), what_(what) {}
+
+  std::map<std::string, TensorView> tensors;
+  Metadata metadata;
+
+  bool start_object(size_t) override {
+    if (place_ == Place::kNothing) return enter(Place::kHeader);
+    if (place_ != Place::kHeader) unexpected();
+    if (key_ == kMetadataKey) return enter(Place::kMetadata);
+    name_ = key_;
+    entry_ = {};
+    return enter(Place::kEntry);
+  }
+
+  bool key(std::string& key) override {
+    bool repeated = false;
+    if (place_ == Place::kHeader) {
+      repeated = key == kMetadataKey ? std::exchange(metadata_seen_, true) : tensors.contains(key);
+    } else if (place_ == Place::kMetadata) {
+      repeated = metadata.contains(key);
+    } else if (key == "dtype") {
+      repeated = entry_.type.has_value();
+    } else {
+      const std::optional<Numbers>* list = entry_.list(key);
+      require(list != nullptr, "{}: {} has the key {}; dtype, shape and data_offsets are known", what_,
+              Quoted{name_}, Quoted{key});
+      repeated = list->has_value();
+    }
+    require(!repeated, "{} is damaged: {} stands twice in the header", what_, Quoted{key});
+    key_ = std::move(key);
+    return true;
+  }
+
+  bool string(std::string& text) override {
+    if (place_ == Place::kMetadata) {
+      metadata[key_] = std::move(text);
+    } else {
+      if (place_ != Place::kEntry || key_ != "dtype") unexpected();
+      entry_.type = parse_data_type(text);
+      require(entry_.type.has_value(), "{}: {} has the type {}, which is not known", what_, Quoted{name_},
+              Quoted{text});
     }
     return true;
-  };
-  Json header = Json::parse(text, check);
-  require(header.is_object(), "{} is damaged: the header must be an object", what);
-  return header;
-}
-
-std::vector<int64_t> whole_numbers(const Json& json, std::string_view what, const std::string& name) {
-  require(json.is_array() && json.size() <= kMostDimensions,
-          "{}: {} has a shape or range that is no short list of numbers", what, name);
-  std::vector<int64_t> values;
-  for (const Json& x : json) {
-    require(x.is_number_integer() && (!x.is_number_unsigned() || x.get<uint64_t>() <= INT64_MAX),
-            "{}: {} has a size that is no whole number", what, name);
-    values.push_back(x.get<int64_t>());
-    require(values.back() >= 0, "{}: {} has a negative size", what, name);
   }
-  return values;
-}
 
-TensorView parse_entry(const std::string& name, const Json& entry, std::span<const std::byte> data,
-                       std::string_view what) {
-  require(entry.is_object() && entry.contains("dtype") && entry.contains("shape") &&
-              entry.contains("data_offsets") && entry["dtype"].is_string(),
-          "{}: {} must have dtype, shape and data_offsets", what, name);
-  const auto type_name = entry["dtype"].get<std::string>();
-  const auto type = parse_data_type(type_name);
-  require(type.has_value(), "{}: {} has the type '{}', which is not known", what, name,
-          type_name.substr(0, 20));
-  TensorView view{
-      .name = name, .dtype = *type, .shape = whole_numbers(entry["shape"], what, name), .data = {}};
-  const auto range = whole_numbers(entry["data_offsets"], what, name);
-  require(range.size() == 2 && range[0] <= range[1] && static_cast<uint64_t>(range[1]) <= data.size(),
-          "{}: {} lies outside the file: its range must be within the {} bytes of data", what, name,
-          data.size());
-  const std::string place = std::string(what) + ": " + name;
-  const int64_t size = checked_mul(checked_product(view.shape, place), element_size(*type), place);
-  require(size == range[1] - range[0], "{}: {} has {} bytes for a shape that takes {}", what, name,
-          range[1] - range[0], size);
-  view.data = data.subspan(static_cast<size_t>(range[0]), static_cast<size_t>(size));
-  return view;
-}
+  bool start_array(size_t) override {
+    if (place_ != Place::kEntry || key_ == "dtype") unexpected();
+    entry_.list(key_)->emplace();
+    return enter(Place::kList);
+  }
+
+  bool number_unsigned(uint64_t value) override {
+    if (place_ != Place::kList) unexpected();
+    require(value <= INT64_MAX, "{}: {} has a size of {}", what_, Quoted{name_}, value);
+    Numbers& list = **entry_.list(key_);
+    require(list.size() < kMostDimensions, "{}: {} has more than {} dimensions", what_, Quoted{name_},
+            kMostDimensions);
+    list.push_back(static_cast<int64_t>(value));
+    return true;
+  }
+  bool number_integer(int64_t value) override {
+    if (place_ != Place::kList) unexpected();
+    fail("{}: {} has a negative size, {}", what_, Quoted{name_}, value);
+  }
+
+  bool end_array() override { return enter(Place::kEntry); }
+
+  bool end_object() override {
+    if (place_ == Place::kEntry) finish_entry();
+    return enter(place_ == Place::kHeader ? Place::kNothing : Place::kHeader);
+  }
+
+  bool number_float(double, const std::string&) override { unexpected(); }
+  bool null() override { unexpected(); }
+  bool boolean(bool) override { unexpected(); }
+  bool binary(binary_t&) override { unexpected(); }
+  bool parse_error(size_t, const std::string&, const Json::exception& problem) override {
+    fail_not_json(std::string(what_) + " (header)", problem);
+  }
+
+ private:
+  using Numbers = std::vector<int64_t>;
+  enum class Place { kNothing, kHeader, kMetadata, kEntry, kList };
+  struct Entry {
+    std::optional<DataType> type = {};
+    std::optional<Numbers> shape = {}, range = {};
+    std::optional<Numbers>* list(std::string_view key) {
+      return key == "shape" ? &shape : key == "data_offsets" ? &range : nullptr;
+    }
+  };
+  static constexpr std::string_view kMetadataKey = "__metadata__";
+
+  bool enter(Place place) {
+    place_ = place;
+    return true;
+  }
+
+  [[noreturn]] void unexpected() const {
+    if (place_ == Place::kNothing) fail("{} is damaged: the header must be an object", what_);
+    if (place_ == Place::kMetadata || (place_ == Place::kHeader && key_ == kMetadataKey))
+      fail("{} is damaged: __metadata__ must map texts to texts", what_);
+    fail(
+        "{} is damaged: {} must have dtype (a text), shape (whole numbers) and data_offsets (two whole "
+        "numbers)",
+        what_, Quoted{place_ == Place::kHeader ? key_ : name_});
+  }
+
+  void finish_entry() {
+    if (!entry_.type || !entry_.shape || !entry_.range || entry_.range->size() != 2) unexpected();
+    const int64_t begin = (*entry_.range)[0], end = (*entry_.range)[1];
+    require(begin <= end && static_cast<uint64_t>(end) <= data_.size(),
+            "{}: {} lies outside the file: its range must be within the {} bytes of data", what_,
+            Quoted{name_}, data_.size());
+    const std::string where = fmt::format("{}: the size of {}", what_, Quoted{name_});
+    const int64_t size =
+        checked_mul(checked_product(*entry_.shape, where), element_size(*entry_.type), where);
+    require(size == end - begin, "{}: {} has {} bytes for a shape that takes {}", what_, Quoted{name_},
+            end - begin, size);
+    tensors[name_] = {.name = name_,
+                      .dtype = *entry_.type,
+                      .shape = std::move(*entry_.shape),
+                      .data = data_.subspan(static_cast<size_t>(begin), static_cast<size_t>(size))};
+  }
+
+  std::span<const std::byte> data_;
+  std::string_view what_;
+  Place place_ = Place::kNothing;
+  std::string key_, name_;  // the last key, and the tensor whose entry it is in
+  Entry entry_;
+  bool metadata_seen_ = false;
+};
 
 void check_tiling(const std::map<std::string, TensorView>& tensors, std::span<const std::byte> data,
                   std::string_view what) {
@@ -94,7 +179,7 @@ void check_tiling(const std::map<std::string, TensorView>& tensors, std::span<co
   std::ranges::sort(order, {}, [](const TensorView* v) { return std::pair(v->data.data(), v->data.size()); });
   const std::byte* end = data.data();
   for (const TensorView* v : order) {
-    require(v->data.data() == end, "{}: there is a hole or an overlap before {}", what, v->name);
+    require(v->data.data() == end, "{}: there is a hole or an overlap before {}", what, Quoted{v->name});
     end += v->data.size();
   }
   require(end == data.data() + data.size(),
@@ -105,15 +190,24 @@ void check_tiling(const std::map<std::string, TensorView>& tensors, std::span<co
 std::string make_header(std::span<const TensorView> tensors, const Metadata& metadata) {
   OrderedJson header = OrderedJson::object();
   if (!metadata.empty()) header["__metadata__"] = metadata;
+  std::set<std::string_view> names = {"__metadata__"};
   uint64_t begin = 0;
   for (const TensorView& t : tensors) {
+    require(names.insert(t.name).second, "two tensors can't both be saved as {}", Quoted{t.name});
+    const int64_t size = checked_mul(checked_product(t.shape, t.name), element_size(t.dtype), t.name);
+    require(static_cast<uint64_t>(size) == t.data.size(),
+            "{} can't be saved: {} bytes for a shape that takes {}", Quoted{t.name}, t.data.size(), size);
     const uint64_t end = begin + t.data.size();
     header[t.name] = {{"dtype", data_type_name(t.dtype)}, {"shape", t.shape}, {"data_offsets", {begin, end}}};
     begin = end;
   }
-  std::string text = header.dump();
-  text.append((8 - text.size() % 8) % 8, ' ');
-  return text;
+  try {
+    std::string text = header.dump();
+    text.append((8 - text.size() % 8) % 8, ' ');
+    return text;
+  } catch (const Json::exception&) {
+    fail("the name of a tensor or a text of the metadata is not UTF-8: safetensors can't hold it");
+  }
 }
 
 }  // namespace
@@ -131,20 +225,11 @@ std::map<std::string, TensorView> parse_safetensors(std::span<const std::byte> b
                                                     Metadata* metadata) {
   const std::string_view text = header_text(bytes, what);
   const std::span<const std::byte> data = bytes.subspan(kPrefix + text.size());
-  std::map<std::string, TensorView> tensors;
-  const Json header = parse_header(text, what);
-  for (const auto& [name, entry] : header.items()) {
-    if (name != "__metadata__") {
-      tensors.emplace(name, parse_entry(name, entry, data, what));
-      continue;
-    }
-    for (const auto& [key, value] : entry.items()) {
-      require(entry.is_object() && value.is_string(), "{}: __metadata__ must map texts to texts", what);
-      if (metadata) (*metadata)[key] = value.get<std::string>();
-    }
-  }
-  check_tiling(tensors, data, what);
-  return tensors;
+  HeaderReader reader(data, what);
+  Json::sax_parse(text, &reader);
+  check_tiling(reader.tensors, data, what);
+  if (metadata) *metadata = std::move(reader.metadata);
+  return std::move(reader.tensors);
 }
 
 SafetensorsFile::SafetensorsFile(const std::filesystem::path& path)

@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "gatewright/base/error.h"
-#include "gatewright/text/quoted.h"
+#include "gatewright/base/quoted.h"
 
 namespace gatewright {
 namespace {

@@ -3,8 +3,8 @@
 #include "gatewright/base/error.h"
 #include "gatewright/base/file.h"
 #include "gatewright/base/hash.h"
+#include "gatewright/base/quoted.h"
 #include "gatewright/text/gpt2_scanner.h"
-#include "gatewright/text/quoted.h"
 #include "gatewright/text/tokenizer_json.h"
 #include "gatewright/text/word_cache.h"
 

@@ -8,8 +8,8 @@
 
 #include "gatewright/base/error.h"
 #include "gatewright/base/json.h"
+#include "gatewright/base/quoted.h"
 #include "gatewright/text/byte_alphabet.h"
-#include "gatewright/text/quoted.h"
 
 namespace gatewright {
 namespace {

@@ -1,4 +1,4 @@
-// Tokens and other bytes from outside, as errors show them.
+// Names, tokens and other bytes from outside, as errors show them.
 #pragma once
 
 #include <fmt/format.h>

@@ -1,4 +1,4 @@
-#include "gatewright/text/quoted.h"
+#include "gatewright/base/quoted.h"
 
 fmt::format_context::iterator fmt::formatter<gatewright::Quoted>::format(gatewright::Quoted quoted,
                                                                          fmt::format_context& context) const {
