@@ -13,30 +13,10 @@
 #include "gatewright/base/json.h"
 #include "gatewright/text/byte_alphabet.h"
 #include "gatewright/text/tokenizer.h"
+#include "tests/fuzz/input.h"
 
 namespace gatewright {
 namespace {
-
-/// Takes the input apart from its front; what is missing is zero.
-class Input {
- public:
-  Input(const uint8_t* data, size_t size) : rest_(reinterpret_cast<const char*>(data), size) {}
-  uint8_t byte() {
-    if (rest_.empty()) return 0;
-    const char first = rest_.front();
-    rest_.remove_prefix(1);
-    return static_cast<uint8_t>(first);
-  }
-  std::string_view bytes(size_t count) {
-    const std::string_view taken = rest_.substr(0, count);
-    rest_.remove_prefix(taken.size());
-    return taken;
-  }
-  std::string_view rest() const { return rest_; }
-
- private:
-  std::string_view rest_;
-};
 
 Json valid_file() {
   Json vocab = Json::object(), merges = Json::array();

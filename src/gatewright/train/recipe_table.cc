@@ -12,7 +12,7 @@
 namespace gatewright {
 namespace {
 
-constexpr uint64_t kLargestRecipe = 4 << 20;
+constexpr uint64_t kLargestRecipe = 256 << 10;
 constexpr size_t kMostShown = 10;
 
 struct Reader {
@@ -73,15 +73,38 @@ struct Reader {
   }
 };
 
-/// The TOML library's parser recurses, so depth is bounded before it starts.
+constexpr int kDeepestBrackets = 32, kLongestKey = 16;  // keys: in names joined by dots
+
+/// The rest of the text behind a string or comment that begins it; the text itself when none does.
+std::string_view skip_string_or_comment(std::string_view text) {
+  const char quote = text.front();
+  if (quote == '#') return text.substr(std::min(text.find('\n'), text.size()));
+  if (quote != '"' && quote != '\'') return text;
+  const std::string_view three = quote == '"' ? "\"\"\"" : "'''";
+  const bool lines = text.starts_with(three);
+  text.remove_prefix(lines ? 3 : 1);
+  while (!text.empty() && (lines ? !text.starts_with(three) : text.front() != quote && text.front() != '\n'))
+    text.remove_prefix(std::min<size_t>(text.size(), quote == '"' && text.front() == '\\' ? 2 : 1));
+  return text.substr(std::min<size_t>(text.size(), lines ? 3 : 1));
+}
+
+/// The TOML library and what reads its tables recurse, so depth is bounded before they start.
 void check_depth(std::string_view text, const std::string& name) {
-  constexpr int64_t kDeepest = 100;
-  int64_t depth = 0;
-  for (char c : text) {
+  int depth = 0, names = 1;
+  while (!text.empty()) {
+    const std::string_view rest = skip_string_or_comment(text);
+    if (rest.size() < text.size()) {
+      text = rest;
+      continue;
+    }
+    const char c = text.front();
+    text.remove_prefix(1);
     if (c == '[' || c == '{') ++depth;
     if ((c == ']' || c == '}') && depth > 0) --depth;
-    if (depth > kDeepest)
-      fail_usage("{} is not a recipe: its brackets are nested without end", name.substr(0, 200));
+    if (c == '.') ++names;
+    if (std::string_view("=,[{\n").find(c) != std::string_view::npos) names = 1;
+    if (depth > kDeepestBrackets || names > kLongestKey)
+      fail_usage("{} is not a recipe: its tables are nested without end", name.substr(0, 200));
   }
 }
 
@@ -114,12 +137,14 @@ const RecipeEntry* RecipeTable::value(const std::string& name) const {
 }
 
 void RecipeProblems::add_text(const std::string& location, const std::string& problem) {
-  const std::string line = location.empty() ? problem : location + ": " + problem;
+  constexpr size_t kLongest = 500;
+  std::string line = location.empty() ? problem : location + ": " + problem;
+  if (line.size() > kLongest) line = line.substr(0, kLongest) + "...";
+  for (char& c : line)
+    if (static_cast<unsigned char>(c) < 32 || c == 127) c = '?';
   // Layers that differ are the other layers with changes: what is wrong with those is not told again.
-  const auto told = [&](const std::string& other) {
-    return other == line || other == without(line, "layers.");
-  };
-  if (std::ranges::none_of(problems_, told)) problems_.push_back(line);
+  if (told_.contains(without(line, "layers.")) || !told_.insert(line).second) return;
+  problems_.push_back(line);
 }
 
 void RecipeProblems::throw_if_any(std::string_view what) const {
@@ -153,7 +178,7 @@ RecipeTable parse_setting(const std::string& setting, RecipeProblems& problems) 
   const std::string key = setting.substr(0, equals), text = setting.substr(equals + 1),
                     location = "--set " + setting;
   Value value = text;
-  check_depth(text, location);
+  check_depth(setting, location);
   try {
     const toml::table parsed = toml::parse("value = " + text);
     const Reader reader{.name = location, .fixed_location = location, .problems = problems};

@@ -52,6 +52,7 @@ class RecipeProblems {
   void add_text(const std::string& location, const std::string& problem);
   KeyHint hint_;
   std::vector<std::string> problems_;
+  std::set<std::string> told_;
 };
 
 /// Reads a file ("-": standard input). Text that is no TOML is an error with its line; values of types that
