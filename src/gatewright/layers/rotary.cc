@@ -27,8 +27,9 @@ Tensor rotary(const Tensor& x, const RotaryTable& table, const Tensor& positions
   };
   const Tensor cosine = at_positions(table.cosine), sine = at_positions(table.sine);
   const bool halves = order == RotaryOrder::kHalves;
-  const Tensor pairs = x.to(type).reshape(halves ? at::IntArrayRef({x.size(0), x.size(1), x.size(2), 2, -1})
-                                                 : at::IntArrayRef({x.size(0), x.size(1), x.size(2), -1, 2}));
+  const int64_t half = x.size(3) / 2;
+  const Tensor pairs =
+      x.to(type).reshape({x.size(0), x.size(1), x.size(2), halves ? 2 : half, halves ? half : 2});
   const int64_t axis = halves ? 3 : 4;
   const Tensor first = pairs.select(axis, 0), second = pairs.select(axis, 1);
   return at::stack({first * cosine - second * sine, second * cosine + first * sine}, axis)

@@ -3,9 +3,11 @@
 #include <fmt/ranges.h>
 
 #include <cstring>
+#include <set>
 
 #include "gatewright/base/error.h"
 #include "gatewright/base/file.h"
+#include "gatewright/base/quoted.h"
 #include "gatewright/formats/safetensors.h"
 #include "gatewright/models/configuration_json.h"
 
@@ -73,6 +75,17 @@ void copy_in(const TensorView& from, const Tensor& to, const std::string& file) 
   to.copy_(staged);
 }
 
+/// Before a model is built that the weights could not fill.
+void check_sizes_agree(const DecoderSpec& spec, const std::filesystem::path& config,
+                       const std::filesystem::path& weights) {
+  constexpr uint64_t kLeastBytes = 2;  // of a weight
+  const auto parameters = static_cast<uint64_t>(count_parameters(spec).total);
+  const uint64_t size = std::filesystem::file_size(weights);
+  require(parameters <= size / kLeastBytes,
+          "{} describes a model of {} parameters, which the {} bytes of {} can't hold", config.string(),
+          parameters, size, weights.string());
+}
+
 }  // namespace
 
 uint64_t model_file_size(const ParameterList& parameters) {
@@ -88,9 +101,9 @@ void read_weights(const std::filesystem::path& file, const ParameterList& parame
   const at::NoGradGuard no_grad;
   const SafetensorsFile in(file);
   std::vector<std::string> problems;
-  size_t expected = 0;
+  std::set<std::string> expected;
   const auto take = [&](const std::string& name, const Tensor& to) {
-    ++expected;
+    expected.insert(name);
     const auto it = in.tensors().find(name);
     if (it == in.tensors().end()) {
       problems.push_back(fmt::format("{} is missing", name));
@@ -108,10 +121,9 @@ void read_weights(const std::filesystem::path& file, const ParameterList& parame
     }
     for (int64_t e = 0; e < p.tensor.size(0); ++e) take(replaced(p.name, e), p.tensor[e]);
   }
-  if (problems.empty() && in.tensors().size() != expected) {
-    problems.push_back(fmt::format(
-        "it holds {} tensors, the configuration describes {} (num_hidden_layers or num_experts may be wrong)",
-        in.tensors().size(), expected));
+  for (const auto& [name, view] : in.tensors()) {
+    if (!expected.contains(name))
+      problems.push_back(fmt::format("{} belongs to no layer or expert of it", Quoted{name}));
   }
   if (problems.empty()) return;
   const size_t shown = std::min<size_t>(problems.size(), 5);
@@ -134,6 +146,7 @@ Decoder load_decoder(const std::filesystem::path& folder, const std::function<vo
     fail("{} has no model.safetensors: it is not a model folder, or its training has not finished",
          folder.string());
   DecoderSpec spec = parse_config_json(read_file(config, kLargestConfig), config.string());
+  check_sizes_agree(spec, config, weights);
   if (change) change(spec);
   Decoder model(std::move(spec), 0);
   read_weights(weights, model.parameters());

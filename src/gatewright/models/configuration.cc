@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "gatewright/base/checked.h"
 #include "gatewright/experts/feed_forward.h"
 
 namespace gatewright {
@@ -39,32 +40,54 @@ void check_layers(Problems& problems, const std::vector<FeedForwardSpec>& layers
         fmt::format("layer{} {}: {}", where.size() > 1 ? "s" : "", fmt::join(where, ", "), problem));
 }
 
-int64_t attention_parameters(const DecoderSpec& s) {
-  const int64_t query = s.num_heads * s.head_dim, key = s.num_kv_heads * s.head_dim;
-  int64_t count = s.hidden_size * (2 * query + 2 * key);
+/// A number of parameters. Sizes come from files, so arithmetic that would wrap is an error.
+struct Count {
+  int64_t value = 0;
+
+  Count(int64_t number) : value(number) {}
+  friend Count operator*(Count a, Count b) { return checked_mul(a.value, b.value, kWhat); }
+  friend Count operator+(Count a, Count b) { return checked_add(a.value, b.value, kWhat); }
+  Count& operator+=(Count other) { return *this = *this + other; }
+
+  static constexpr std::string_view kWhat = "the model's number of parameters";
+};
+
+Count attention_parameters(const DecoderSpec& s) {
+  const Count query = Count(s.num_heads) * s.head_dim, key = Count(s.num_kv_heads) * s.head_dim;
+  Count count = Count(s.hidden_size) * (2 * query + 2 * key);
   if (s.query_key_norm == QueryKeyNorm::kHead) count += 2 * s.head_dim;
   if (s.query_key_norm == QueryKeyNorm::kProjection) count += query + key;
   return count;
 }
 
-/// Router weights by scorer.
-int64_t router_parameters(const FeedForwardSpec& layer, int64_t hidden) {
+Count scorer_parameters(const FeedForwardSpec& layer, Count hidden) {
   const Piece& scorer = layer.router.scorer;
-  const int64_t experts = layer.num_experts;
+  const Count experts = layer.num_experts;
   if (scorer.name == "linear") return experts * hidden + (scorer.values.flag("bias") ? experts : 0);
   if (scorer.name == "cosine") return scorer.values.integer("projection_size") * (hidden + experts) + 1;
   if (scorer.name == "mlp") return scorer.values.integer("router_width") * (hidden + 1 + experts) + experts;
   return 0;
 }
 
-int64_t ffn_parameter_count(const std::string& activation, const Values& values, int64_t hidden_size,
-                            int64_t copies) {
+/// Of the scorer and of noise whose size is learned.
+Count router_parameters(const FeedForwardSpec& layer, Count hidden) {
+  Count count = scorer_parameters(layer, hidden);
+  for (const Piece& d : layer.router.decorators) {
+    if (d.name == "noise" && d.values.flag("learned")) count += layer.num_experts * hidden;
+  }
+  return count;
+}
+
+Count ffn_parameters(const std::string& activation, const Values& values, int64_t hidden_size,
+                     int64_t copies) {
   const bool gated = activation == "swiglu";
-  int64_t width = values.integer("width");
-  if (width == 0) width = default_ffn_width(hidden_size, gated ? Activation::swiglu : Activation::gelu);
-  width *= copies;
+  const int64_t given = values.integer("width");
+  const Count width =
+      copies *
+      Count(given ? given : default_ffn_width(hidden_size, gated ? Activation::swiglu : Activation::gelu));
   const int64_t matrices = gated ? 3 : 2;
-  return matrices * hidden_size * width + (values.flag("biases") ? (matrices - 1) * width + hidden_size : 0);
+  return matrices * (hidden_size * width) +
+         (values.flag("biases") ? (matrices - 1) * width + hidden_size : 0);
 }
 
 }  // namespace
@@ -94,40 +117,39 @@ double experts_per_token(const FeedForwardSpec& layer, double otherwise) {
 }
 
 int64_t expert_parameters(const Piece& bank, int64_t hidden_size) {
-  return ffn_parameter_count(bank.name, bank.values, hidden_size, 1);
+  return ffn_parameters(bank.name, bank.values, hidden_size, 1).value;
 }
 
 int64_t shared_parameters(const FeedForwardSpec& layer, int64_t hidden_size) {
-  int64_t count = 0;
+  Count count = 0;
   for (const Piece& d : layer.expert_decorators) {
     if (d.name != "shared") continue;
-    count += ffn_parameter_count(d.values.text("activation"), d.values, hidden_size,
-                                 d.values.integer("num_shared"));
+    count +=
+        ffn_parameters(d.values.text("activation"), d.values, hidden_size, d.values.integer("num_shared"));
     count += d.values.flag("gate") ? hidden_size : 0;
   }
-  return count;
+  return count.value;
 }
 
 ParameterCounts count_parameters(const DecoderSpec& s, std::optional<double> open_experts) {
-  const int64_t embedding = s.vocab_size * s.hidden_size;
-  const int64_t shared = embedding * (s.tie_word_embeddings ? 1 : 2) + s.hidden_size;
-  ParameterCounts counts{.total = shared, .active = shared};
+  const Count shared = Count(s.vocab_size) * s.hidden_size * (s.tie_word_embeddings ? 1 : 2) + s.hidden_size;
+  Count total = shared, active = shared;
   for (const FeedForwardSpec& layer : s.layers) {
-    int64_t always = attention_parameters(s) + 2 * s.hidden_size;
-    if (!layer.routed) {
-      always += 3 * s.hidden_size * layer.dense_width;
-      counts.total += always;
-      counts.active += always;
-      continue;
+    Count always = attention_parameters(s) + 2 * s.hidden_size;
+    if (layer.routed) {
+      always += router_parameters(layer, s.hidden_size) + shared_parameters(layer, s.hidden_size);
+      const int64_t expert = expert_parameters(layer.experts, s.hidden_size);
+      const double visited =
+          experts_per_token(layer, open_experts.value_or(static_cast<double>(layer.num_experts)));
+      total += Count(expert) * layer.num_experts;
+      active += std::llround(visited * static_cast<double>(expert));
+    } else {
+      always += Count(3) * s.hidden_size * layer.dense_width;
     }
-    always += router_parameters(layer, s.hidden_size) + shared_parameters(layer, s.hidden_size);
-    const int64_t expert = expert_parameters(layer.experts, s.hidden_size);
-    const double visited =
-        experts_per_token(layer, open_experts.value_or(static_cast<double>(layer.num_experts)));
-    counts.total += always + expert * layer.num_experts;
-    counts.active += always + static_cast<int64_t>(std::llround(visited * static_cast<double>(expert)));
+    total += always;
+    active += always;
   }
-  return counts;
+  return {.total = total.value, .active = active.value};
 }
 
 }  // namespace gatewright

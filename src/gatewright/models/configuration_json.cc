@@ -1,7 +1,10 @@
 #include "gatewright/models/configuration_json.h"
 
 #include <algorithm>
+#include <span>
 
+#include "gatewright/base/nearest.h"
+#include "gatewright/base/quoted.h"
 #include "gatewright/experts/registry.h"
 
 namespace gatewright {
@@ -63,6 +66,16 @@ int64_t read_size(const Json& json, const char* key, std::string_view what, int6
   return value;
 }
 
+/// A key that our own objects do not have is a mistake; Hugging Face's top level may hold any.
+void check_keys(const Json& json, std::span<const std::string> known, const char* object,
+                std::string_view what) {
+  require(json.is_object(), "{}: '{}' must be an object", what, object);
+  for (const auto& [key, value] : json.items()) {
+    if (std::ranges::find(known, key) == known.end())
+      fail("{}: {} is not a key of '{}'{}", what, Quoted{key}, object, did_you_mean(key, known));
+  }
+}
+
 template <typename Factory>
 Piece piece_from_json(const Registry<Factory>& registry, const Json& json, std::string_view what) {
   require(json.is_object(), "{}: a {} must be an object with a name", what, registry.kind());
@@ -81,7 +94,9 @@ Piece decorator_from_json(const Json& json, std::string_view what) {
 }
 
 RouterSpec router_from_json(const Json& json, std::string_view what) {
-  require(json.is_object(), "{}: 'router' must be an object", what);
+  static const std::vector<std::string> keys = {"scorer", "selector",   "activation", "weights",
+                                                "scale",  "decorators", "balance"};
+  check_keys(json, keys, "router", what);
   RouterSpec router{
       .scorer = piece_from_json(scorers(), read<Json>(json, "scorer", what), what),
       .selector = piece_from_json(choice::selectors(), read<Json>(json, "selector", what), what)};
@@ -147,7 +162,7 @@ QueryKeyNorm parse_norm(const std::string& name, std::string_view what) {
   if (name == "none") return QueryKeyNorm::kNone;
   if (name == "head") return QueryKeyNorm::kHead;
   if (name == "projection") return QueryKeyNorm::kProjection;
-  fail("{}: qk_norm must be one of none, head, projection, got '{}'", what, name);
+  fail("{}: qk_norm must be one of none, head, projection, got {}", what, Quoted{name});
 }
 
 double switch_weight(const FeedForwardSpec& layer) {
@@ -182,15 +197,42 @@ FeedForwardSpec olmoe_layer(const Json& json, std::string_view what) {
   return layer;
 }
 
+/// What a model of ours always has; another value would make another function of it.
+void check_fixed(const Json& json, std::string_view what) {
+  for (const char* key : {"clip_qkv", "rope_scaling"})
+    require(!json.contains(key) || json[key].is_null(), "{}: '{}' is not supported, it must be null", what,
+            key);
+  require(!read_or<bool>(json, "attention_bias", false, what), "{}: 'attention_bias' is not supported", what);
+  const auto activation = read_or<std::string>(json, "hidden_act", "silu", what);
+  require(activation == "silu", "{}: 'hidden_act' must be silu, got {}", what, Quoted{activation});
+}
+
+/// Hugging Face's keys of the experts say the same as ours: who changes one must change both.
+void check_agreement(const Json& json, const DecoderSpec& spec, std::string_view what) {
+  if (!is_olmoe(spec)) return;
+  OrderedJson ours = OrderedJson::object();
+  add_olmoe_keys(ours, spec.layers[0]);
+  ours.erase("router_aux_loss_coef");  // of training only
+  for (const auto& [key, value] : ours.items()) {
+    if (json.contains(key) && json[key] != Json::parse(value.dump()))
+      fail("{}: '{}' is {}, but 'gatewright.layers' says {}", what, key, json[key].dump().substr(0, 60),
+           value.dump());
+  }
+}
+
 void read_layers(DecoderSpec& spec, const Json& json, int64_t num_layers, std::string_view what) {
+  const auto type = read<std::string>(json, "model_type", what);
   const auto own = json.find("gatewright");
+  require(type == "olmoe" || type == "gatewright",
+          "{}: model_type {} is not known here; there is: gatewright, olmoe", what, Quoted{type});
+  require(type == "olmoe" || own != json.end(),
+          "{}: the object 'gatewright', which describes the layers, is missing", what);
   if (own == json.end()) {
-    const auto type = read<std::string>(json, "model_type", what);
-    require(type == "olmoe", "{}: model_type '{}' is not known here; there is: gatewright, olmoe", what,
-            type);
     spec.layers.assign(static_cast<size_t>(num_layers), olmoe_layer(json, what));
     return;
   }
+  static const std::vector<std::string> keys = {"qk_norm", "layers"};
+  check_keys(*own, keys, "gatewright", what);
   spec.query_key_norm = parse_norm(read<std::string>(*own, "qk_norm", what), what);
   spec.initializer_range = read_or<double>(json, "initializer_range", 0.02, what);
   const Json layers = read<Json>(*own, "layers", what);
@@ -202,6 +244,7 @@ void read_layers(DecoderSpec& spec, const Json& json, int64_t num_layers, std::s
   for (const Json& layer : layers) spec.layers.push_back(feed_forward_from_json(layer, what));
   if (spec.layers.size() == 1)
     spec.layers.assign(static_cast<size_t>(num_layers), FeedForwardSpec(spec.layers[0]));
+  check_agreement(json, spec, what);
 }
 
 }  // namespace
@@ -222,9 +265,15 @@ OrderedJson feed_forward_to_json(const FeedForwardSpec& layer) {
 }
 
 FeedForwardSpec feed_forward_from_json(const Json& json, std::string_view what) {
+  static const std::vector<std::string> dense = {"kind", "intermediate_size"},
+                                        routed = {"kind", "num_experts", "experts", "expert_decorators",
+                                                  "router"};
+  require(json.is_object(), "{}: a layer must be an object with a kind", what);
   const auto kind = read<std::string>(json, "kind", what);
+  require(kind == "dense" || kind == "routed", "{}: a layer's kind must be dense or routed, got {}", what,
+          Quoted{kind});
+  check_keys(json, kind == "dense" ? dense : routed, "layers", what);
   if (kind == "dense") return {.routed = false, .dense_width = read_size(json, "intermediate_size", what)};
-  require(kind == "routed", "{}: a layer's kind must be dense or routed, got '{}'", what, kind);
   FeedForwardSpec layer{.routed = true,
                         .num_experts = read_size(json, "num_experts", what, 65536),
                         .experts = piece_from_json(expert_banks(), read<Json>(json, "experts", what), what),
@@ -261,8 +310,9 @@ OrderedJson to_config_json(const DecoderSpec& spec) {
   return json;
 }
 
-DecoderSpec parse_config_json(std::string_view text, std::string_view what) {
-  const Json json = parse_json(text, what);
+namespace {
+
+DecoderSpec read_spec(const Json& json, std::string_view what) {
   require(json.is_object(), "{}: an object was expected", what);
   DecoderSpec spec;
   spec.vocab_size = read_size(json, "vocab_size", what);
@@ -281,13 +331,21 @@ DecoderSpec parse_config_json(std::string_view text, std::string_view what) {
   spec.tie_word_embeddings = read_or<bool>(json, "tie_word_embeddings", false, what);
   require(spec.rope_theta > 0 && spec.rms_norm_eps > 0 && spec.sliding_window >= 0,
           "{}: rope_theta and rms_norm_eps must be positive, sliding_window not negative", what);
+  check_fixed(json, what);
+  read_layers(spec, json, num_layers, what);
+  validate(spec);
+  return spec;
+}
+
+}  // namespace
+
+DecoderSpec parse_config_json(std::string_view text, std::string_view what) {
+  const Json json = parse_json(text, what);
   try {
-    read_layers(spec, json, num_layers, what);
-    validate(spec);
+    return read_spec(json, what);
   } catch (const UsageError& e) {
     fail("{}: {}", what, e.what());
   }
-  return spec;
 }
 
 }  // namespace gatewright

@@ -1,6 +1,7 @@
 #include "gatewright/models/decoder.h"
 
 #include <algorithm>
+#include <span>
 
 #include "gatewright/base/error.h"
 #include "gatewright/experts/feed_forward.h"
@@ -115,6 +116,15 @@ Decoder& Decoder::operator=(Decoder&&) noexcept = default;
 
 namespace {
 
+/// On the CPU only: on CUDA the answer would have to be waited for.
+void check_tokens(const Tensor& tokens, int64_t vocab_size) {
+  if (!tokens.is_cpu()) return;
+  const Tensor plain = tokens.contiguous();
+  for (const int64_t id : std::span(plain.data_ptr<int64_t>(), static_cast<size_t>(plain.numel())))
+    require(id >= 0 && id < vocab_size, "there is no token {}: the model has tokens 0 to {}", id,
+            vocab_size - 1);
+}
+
 Tensor attend(const DecoderSpec& spec, const AttentionWeights& w, const RotaryTable& table, const Tensor& x,
               const Batch& batch, const Tensor& positions, KeyValueCache* cache) {
   const int64_t rows = batch.rows(), length = batch.length();
@@ -147,6 +157,7 @@ DecoderOutput Decoder::forward(const Batch& batch, const ForwardOptions& options
   const int64_t cached = options.cache ? (*options.cache)[0].length : 0;
   const Tensor positions = positions_of(batch, cached);
   const Tensor flat_tokens = batch.tokens.reshape({-1});
+  check_tokens(flat_tokens, spec_.vocab_size);
   DecoderOutput output;
   const RotaryTable& table = rotary_table(cached + length);
   Tensor x = embed_tokens(batch.tokens, embedding_);
