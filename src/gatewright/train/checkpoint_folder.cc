@@ -19,6 +19,8 @@ constexpr const char *kRecord = "training.json", *kMoments = "optimizer.safetens
 TrainingRecord read_record(const fs::path& file) {
   const Json json = parse_json(read_file(file, kLargestRecord), file.string());
   try {
+    require(json.at("settings").is_object() && json.at("progress").is_object(),
+            "{} is damaged: its settings and its progress must be objects", file.string());
     return {.settings = json.at("settings").dump(),
             .data = json.at("data").get<std::string>(),
             .progress = json.at("progress")};
@@ -56,7 +58,9 @@ std::optional<TrainingRecord> TrainingFolder::checkpoint() const {
 }
 
 bool TrainingFolder::has_foreign_model() const {
-  return !fs::exists(out_ / kRecord) && (fs::exists(out_ / kWeights) || fs::exists(out_ / kConfig));
+  // A training that ended while it wrote its model left its metrics, and perhaps a checkpoint.
+  const bool ours = fs::exists(out_ / kRecord) || fs::exists(metrics()) || !existing_checkpoint().empty();
+  return !ours && (fs::exists(out_ / kWeights) || fs::exists(out_ / kConfig));
 }
 
 void TrainingFolder::save_checkpoint(const Decoder& model, const ParameterList& moments,
@@ -115,7 +119,8 @@ void TrainingFolder::truncate_metrics(int64_t step) const {
     if (end == std::string::npos) break;  // cut off while it was written
     const std::string line = all.substr(begin, end - begin);
     const Json row = Json::parse(line, nullptr, /*allow_exceptions=*/false);
-    if (row.is_discarded() || !row.is_object() || row.value("step", int64_t{0}) > step) break;
+    const auto at = row.is_object() ? row.find("step") : row.end();
+    if (at == row.end() || !at->is_number_integer() || at->get<int64_t>() > step) break;
     kept += line + "\n";
     begin = end + 1;
   }

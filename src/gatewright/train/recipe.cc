@@ -37,14 +37,16 @@ Parameters parameters_of(const Registry<Factory>& registry, const std::string& n
 struct PieceKey {
   const char* table;
   const char* key;
+  Parameters (*keys)();  // of the table itself, with the default piece
   Parameters (*parameters)(const std::string& name);
 };
 
 const PieceKey kPieceKeys[] = {
-    {"experts", "bank", [](const std::string& n) { return parameters_of(expert_banks(), n); }},
-    {"routing", "scorer", [](const std::string& n) { return parameters_of(scorers(), n); }},
-    {"routing", "selector", [](const std::string& n) { return parameters_of(choice::selectors(), n); }},
-    {"train", "schedule", [](const std::string& n) { return parameters_of(schedules(), n); }},
+    {"experts", "bank", experts_keys, [](const std::string& n) { return parameters_of(expert_banks(), n); }},
+    {"routing", "scorer", routing_keys, [](const std::string& n) { return parameters_of(scorers(), n); }},
+    {"routing", "selector", routing_keys,
+     [](const std::string& n) { return parameters_of(choice::selectors(), n); }},
+    {"train", "schedule", train_keys, [](const std::string& n) { return parameters_of(schedules(), n); }},
 };
 
 std::string text_or(const RecipeTable& table, const std::string& key, const std::string& otherwise) {
@@ -61,7 +63,8 @@ std::string default_text(const Parameters& parameters, const std::string& name) 
 void drop_replaced_pieces(RecipeTable& base, const RecipeTable& over, const std::string& table_name) {
   for (const PieceKey& piece : kPieceKeys) {
     if (table_name != piece.table || !over.value(piece.key)) continue;
-    const std::string before = text_or(base, piece.key, ""), after = text_or(over, piece.key, "");
+    const std::string before = text_or(base, piece.key, default_text(piece.keys(), piece.key)),
+                      after = text_or(over, piece.key, "");
     if (before == after) continue;
     for (const Parameter& p : piece.parameters(before)) {
       if (!has(piece.parameters(after), p.name)) base.values.erase(p.name);

@@ -109,7 +109,8 @@ class Training {
     std::string difference = "the data is not the same";
     if (mine != theirs) {
       const Json change = Json::diff(theirs, mine).front();
-      std::string key = change["path"].get<std::string>().substr(1);
+      std::string key = change["path"].get<std::string>();
+      key.erase(0, 1);
       std::ranges::replace(key, '/', '.');
       difference = fmt::format("{} is not the same", key);
     }

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <numbers>
 
@@ -24,8 +25,7 @@ Trainer::Trainer(Decoder& model, TrainStream& stream, const TrainOptions& option
       parameters_(model.parameters()),
       optimizer_(parameters_, options.optimizer) {}
 
-double Trainer::run_micro_batch(StepResult& result) {
-  const PackedBatch packed = stream_.next(options_.batch_size);
+void Trainer::run_micro_batch(const PackedBatch& packed, double share, StepResult& result) {
   const Batch batch = to_batch(packed, model_.head().device());
   Tensor loss, cross_entropy;
   {
@@ -33,23 +33,16 @@ double Trainer::run_micro_batch(StepResult& result) {
     const DecoderOutput output = model_.forward(batch, {.training = true, .step = steps_done()});
     cross_entropy = linear_cross_entropy(output.hidden.reshape({-1, model_.spec().hidden_size}),
                                          model_.head(), batch.targets.reshape({-1}));
-    loss = cross_entropy;
+    loss = share == 1 ? cross_entropy : cross_entropy * share;
     if (output.balance_loss.defined()) {
-      loss = loss + output.balance_loss;
-      result.balance_loss += output.balance_loss.item<double>() / static_cast<double>(options_.accumulate);
+      const auto batches = static_cast<double>(options_.accumulate);
+      loss = loss + (batches == 1 ? output.balance_loss : output.balance_loss / batches);
+      result.balance_loss += output.balance_loss.item<double>() / batches;
     }
     statistics_.add(output.routing);
   }
-  if (options_.accumulate > 1) loss = loss / static_cast<double>(options_.accumulate);
   loss.backward();
-  const double value = cross_entropy.item<double>();
-  const auto targets = std::ranges::count_if(packed.targets, [](int32_t t) { return t >= 0; });
-  result.tokens += targets;
-  result.loss += value / static_cast<double>(options_.accumulate);
-  if (packed.bytes > 0)
-    result.bits_per_byte += value * static_cast<double>(targets) / std::numbers::ln2 /
-                            static_cast<double>(packed.bytes * options_.accumulate);
-  return value;
+  result.loss += cross_entropy.item<double>() * share;
 }
 
 void Trainer::check_loss(double loss, double norm) {
@@ -71,8 +64,22 @@ void Trainer::check_loss(double loss, double norm) {
 }
 
 StepResult Trainer::step() {
+  std::vector<PackedBatch> batches;
+  std::vector<int64_t> targets;
   StepResult result;
-  for (int64_t i = 0; i < options_.accumulate; ++i) run_micro_batch(result);
+  int64_t bytes = 0;
+  for (int64_t i = 0; i < options_.accumulate; ++i) {
+    batches.push_back(stream_.next(options_.batch_size));
+    targets.push_back(std::ranges::count_if(batches.back().targets, [](int32_t t) { return t >= 0; }));
+    result.tokens += targets.back();
+    bytes += batches.back().bytes;
+  }
+  // Every target weighs the same, whichever micro-batch it is in.
+  for (size_t i = 0; i < batches.size(); ++i)
+    run_micro_batch(batches[i], static_cast<double>(targets[i]) / static_cast<double>(result.tokens), result);
+  if (bytes > 0)
+    result.bits_per_byte =
+        result.loss * static_cast<double>(result.tokens) / std::numbers::ln2 / static_cast<double>(bytes);
   result.gradient_norm = gradient_norm(parameters_);
   check_loss(result.loss, result.gradient_norm);
   result.learning_rate = options_.learning_rate * schedule_(steps_done(), options_.steps);
@@ -94,12 +101,20 @@ OrderedJson Trainer::progress() const {
 }
 
 void Trainer::restore(const ParameterList& moments, const Json& progress, std::string_view what) {
+  const auto whole = [&](const char* key) {
+    const Json& value = progress.at(key);
+    require(value.is_number_integer(), "its {} is no whole number", key);
+    return value.get<int64_t>();
+  };
   try {
-    optimizer_.load_state(moments, progress.at("step").get<int64_t>());
-    stream_.seek(
-        {.epoch = progress.at("epoch").get<int64_t>(), .position = progress.at("position").get<int64_t>()});
+    const int64_t step = whole("step");
+    require(step >= 0 && step <= options_.steps, "it ends with step {} of {}", step, options_.steps);
+    stream_.seek({.epoch = whole("epoch"), .position = whole("position")});
     model_.set_random_state(progress.at("random").get<std::vector<uint64_t>>());
     mean_loss_ = progress.at("mean_loss").get<double>();
+    optimizer_.load_state(moments, step);
+  } catch (const Error& e) {
+    fail("{} is damaged: {}", what, e.what());
   } catch (const Json::exception& e) {
     fail("{} is not a training's state: {}", what, e.what());
   }

@@ -31,9 +31,9 @@ class Trainer {
   /// `model` and `stream` are borrowed.
   Trainer(Decoder& model, TrainStream& stream, const TrainOptions& options);
 
-  /// One step on `accumulate` batches. A loss or gradient that is not a number, or a loss that jumped by more
-  /// than spike_factor over its running mean, is an Error (Diverged) and leaves the weights of the step
-  /// before.
+  /// One step on `accumulate` batches, as if they were one. A loss or gradient that is not a number, or a
+  /// loss that jumped by more than spike_factor over its running mean, is an Error (Diverged) and leaves the
+  /// weights of the step before.
   StepResult step();
   int64_t steps_done() const { return optimizer_.steps(); }
   /// Routing since the last call.
@@ -47,7 +47,8 @@ class Trainer {
   void restore(const ParameterList& moments, const Json& progress, std::string_view what);
 
  private:
-  double run_micro_batch(StepResult& result);
+  /// `share`: of the step's targets that lie in this batch.
+  void run_micro_batch(const PackedBatch& packed, double share, StepResult& result);
   void check_loss(double loss, double norm);
 
   Decoder& model_;

@@ -1,0 +1,77 @@
+// What tests of training share: text that a model can learn, and a recipe that takes milliseconds.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "gatewright/base/random.h"
+#include "gatewright/text/corpus.h"
+#include "gatewright/train/recipe.h"
+#include "gatewright/train/train.h"
+#include "tests/testing.h"
+
+namespace gatewright {
+
+/// Sentences of a few words that follow one another by a rule, different in each of two domains.
+inline std::vector<Document> small_documents(int64_t count = 8, uint64_t seed = 1) {
+  const std::vector<std::string> words[2] = {{"the ", "gate ", "opens ", "slowly ", "at ", "dawn. "},
+                                             {"int ", "x ", "= ", "y ", "+ ", "1;\n"}};
+  RandomStream random(seed, "documents");
+  std::vector<Document> documents;
+  for (int64_t i = 0; i < count; ++i) {
+    const size_t domain = static_cast<size_t>(i) % 2;
+    Document document{.domain = domain ? "code" : "prose", .source = "", .text = std::to_string(i) + ": "};
+    for (uint64_t w = 40 + random.below(60), at = random.below(6); w > 0; --w) {
+      document.text += words[domain][at];
+      at = random.below(8) == 0 ? random.below(6) : (at + 1) % 6;
+    }
+    documents.push_back(document);
+  }
+  return documents;
+}
+
+inline const Corpus& small_corpus() {
+  static const Corpus corpus = Corpus::from_documents(small_documents(), {.validation_share = 0.2});
+  return corpus;
+}
+
+/// One routed layer; twelve steps of four sequences of 16 tokens, a line of metrics each.
+inline Recipe small_recipe(const std::vector<std::string>& settings = {}) {
+  return make_recipe(R"(
+seed = 5
+[model]
+vocab_size = 300
+hidden_size = 32
+num_layers = 1
+num_heads = 4
+[experts]
+num_experts = 4
+width = 16
+[routing]
+top_k = 2
+weights = "renormalised"
+[balance.switch]
+weight = 0.01
+[train]
+steps = 12
+batch_size = 4
+sequence_length = 16
+learning_rate = 0.01
+warmup_steps = 2
+log_every = 1
+)",
+                     "small", settings);
+}
+
+/// Keeps what it is told.
+class Recorder : public Events {
+ public:
+  void note(std::string_view text) override { notes.emplace_back(text); }
+  void warn(std::string_view text) override { warnings.emplace_back(text); }
+  void metrics(const OrderedJson& row) override { rows.push_back(row); }
+
+  std::vector<std::string> notes, warnings;
+  std::vector<OrderedJson> rows;
+};
+
+}  // namespace gatewright
