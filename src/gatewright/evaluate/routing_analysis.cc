@@ -4,6 +4,9 @@
 #include <cmath>
 #include <limits>
 #include <numeric>
+#include <ranges>
+
+#include "gatewright/base/error.h"
 
 namespace gatewright {
 namespace {
@@ -53,16 +56,20 @@ double information(const Rows& joint) {
 double mutual_information(const std::vector<std::vector<double>>& joint) { return information(joint); }
 
 RoutingAnalysis::RoutingAnalysis(TraceHeader header) : header_(std::move(header)) {
-  const auto vocabulary = static_cast<size_t>(header_.vocab_size);
-  margin_sum_.resize(vocabulary);
-  margin_count_.resize(vocabulary);
-  occurrences_.resize(vocabulary);
+  constexpr int64_t kMostCells = int64_t{1} << 25;
+  const auto domains = static_cast<int64_t>(header_.domains.size());
+  int64_t cells = 0;
+  for (const TraceLayer& layer : header_.layers) {
+    cells += layer.num_experts * (layer.num_experts + domains + 1);
+    require(cells <= kMostCells,
+            "the routing can't be analysed: {} layers of up to {} experts and {} domains are too many",
+            header_.layers.size(), layer.num_experts, domains);
+  }
   for (const TraceLayer& layer : header_.layers) {
     const auto experts = static_cast<size_t>(layer.num_experts);
     LayerCounts counts;
     counts.expert.resize(experts);
     counts.domain.assign(header_.domains.size(), Row(experts));
-    counts.token.resize(vocabulary);
     counts.together.assign(experts, Row(experts));
     counts_.push_back(std::move(counts));
   }
@@ -70,13 +77,12 @@ RoutingAnalysis::RoutingAnalysis(TraceHeader header) : header_(std::move(header)
 
 void RoutingAnalysis::add(const TraceBatch& batch) {
   tokens_ += static_cast<int64_t>(batch.token.size());
-  for (int32_t id : batch.token) ++occurrences_[static_cast<size_t>(id)];
+  for (int32_t id : batch.token) ++margins_[id].occurrences;
   for (size_t l = 0; l < counts_.size(); ++l) {
     LayerCounts& counts = counts_[l];
     const LayerTrace& layer = batch.layers[l];
     for (size_t t = 0; t < batch.token.size(); ++t) {
-      const auto id = static_cast<size_t>(batch.token[t]);
-      std::vector<float>& of_token = counts.token[id];
+      std::vector<float>& of_token = counts.token[batch.token[t]];
       if (of_token.empty()) of_token.resize(counts.expert.size());
       const std::span<const int32_t> visited(
           layer.expert.data() + layer.row_begin[t],
@@ -91,8 +97,9 @@ void RoutingAnalysis::add(const TraceBatch& batch) {
       if (std::isnan(layer.margin[t])) continue;
       counts.margin_sum += static_cast<double>(layer.margin[t]);
       ++counts.margins;
-      margin_sum_[id] += static_cast<double>(layer.margin[t]);
-      ++margin_count_[id];
+      TokenMargins& margins = margins_[batch.token[t]];
+      margins.sum += static_cast<double>(layer.margin[t]);
+      ++margins.count;
     }
   }
 }
@@ -108,7 +115,7 @@ LayerAnalysis RoutingAnalysis::analyse(size_t index) const {
   result.experts_per_token = tokens_ ? all / static_cast<double>(tokens_) : 0;
   for (const Row& domain : counts.domain) result.domains.push_back(shares(domain));
   result.domain_information = information(counts.domain);
-  result.token_information = information(counts.token);
+  result.token_information = information(std::views::values(counts.token));
   result.mean_margin = counts.margins ? counts.margin_sum / static_cast<double>(counts.margins) : 0;
   for (size_t i = 0; i < counts.together.size(); ++i) {
     Row row = counts.together[i];
@@ -126,11 +133,11 @@ std::vector<LayerAnalysis> RoutingAnalysis::layers() const {
 
 std::vector<UncertainToken> RoutingAnalysis::most_uncertain(size_t count, int64_t least_count) const {
   std::vector<UncertainToken> tokens;
-  for (size_t id = 0; id < margin_sum_.size(); ++id) {
-    if (margin_count_[id] == 0 || occurrences_[id] < least_count) continue;
-    tokens.push_back({.token = static_cast<int32_t>(id),
-                      .count = occurrences_[id],
-                      .margin = margin_sum_[id] / static_cast<double>(margin_count_[id])});
+  for (const auto& [id, margins] : margins_) {
+    if (margins.count == 0 || margins.occurrences < least_count) continue;
+    tokens.push_back({.token = id,
+                      .count = margins.occurrences,
+                      .margin = margins.sum / static_cast<double>(margins.count)});
   }
   std::ranges::sort(tokens, {}, [](const UncertainToken& t) { return std::pair(t.margin, t.token); });
   if (tokens.size() > count) tokens.resize(count);

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "gatewright/formats/routing_trace.h"
@@ -34,6 +35,7 @@ struct UncertainToken {
 
 class RoutingAnalysis {
  public:
+  /// Fails for headers with so many layers, experts and domains that their tables would not fit into memory.
   explicit RoutingAnalysis(TraceHeader header);
   void add(const TraceBatch& batch);
 
@@ -45,10 +47,10 @@ class RoutingAnalysis {
 
  private:
   struct LayerCounts {
-    std::vector<double> expert;                 // [E]
-    std::vector<std::vector<double>> domain;    // [D][E]
-    std::vector<std::vector<float>> token;      // [V] -> [E], empty for tokens that did not occur
-    std::vector<std::vector<double>> together;  // [E][E]
+    std::vector<double> expert;                             // [E]
+    std::vector<std::vector<double>> domain;                // [D][E]
+    std::unordered_map<int32_t, std::vector<float>> token;  // [E] for each token id that occurred
+    std::vector<std::vector<double>> together;              // [E][E]
     double margin_sum = 0;
     int64_t margins = 0;
   };
@@ -56,8 +58,11 @@ class RoutingAnalysis {
 
   TraceHeader header_;
   std::vector<LayerCounts> counts_;
-  std::vector<double> margin_sum_;                   // [V]
-  std::vector<int64_t> margin_count_, occurrences_;  // [V]
+  struct TokenMargins {
+    double sum = 0;
+    int64_t count = 0, occurrences = 0;
+  };
+  std::unordered_map<int32_t, TokenMargins> margins_;
   int64_t tokens_ = 0;
 };
 

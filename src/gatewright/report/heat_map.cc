@@ -37,7 +37,7 @@ Scale scale_of(const HeatMap& map) {
       scale.largest = std::max(scale.largest, x);
     }
   }
-  return scale;
+  return scale.least <= scale.largest ? scale : Scale{0, 0};
 }
 
 std::string cell(const Scale& scale, double value, bool colour) {

@@ -14,8 +14,8 @@ struct HeatMap {
   double least = 0, largest = 0;
 };
 
-/// The picture with a line of column names and a legend. `colour`: 24-step greys to orange of 256-colour
-/// terminals; otherwise the shades  . : - = + * # % @  alone.
+/// The picture with a line of column names and a legend. `colour`: dark blue over violet to yellow, for
+/// terminals with 256 colours; otherwise the shades  . : - = + * # % @  alone.
 std::string draw(const HeatMap& map, bool colour, int indent = 0);
 
 }  // namespace gatewright
