@@ -43,8 +43,16 @@ std::string first_bytes(const std::filesystem::path& path) {
   return begin;
 }
 
+/// Before the work: whether a file of about the size can be written.
+void check_output(const std::filesystem::path& out, int64_t vocab_size) {
+  constexpr uint64_t kBytesPerToken = 40;  // in the vocabulary and in the list of merges
+  const uint64_t size = kBytesPerToken * static_cast<uint64_t>(vocab_size);
+  check_room(out.has_parent_path() ? out.parent_path() : ".", size, size);
+}
+
 void train(const TokenizerArguments& a) {
   if (std::filesystem::is_directory(a.out)) fail_usage("--out {} is a folder, a file was expected", a.out);
+  check_output(a.out, a.training.vocab_size);
   BpeTrainer trainer;
   std::optional<Progress> progress(std::in_place, "reading", "MB", 0.0);
   int64_t bytes = 0;

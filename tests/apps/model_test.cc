@@ -1,0 +1,278 @@
+// The verbs on models: train, evaluate, generate, inspect, logits. One small model is trained for all tests.
+#include <gmock/gmock.h>
+#include <csignal>
+
+#include <cmath>
+#include <thread>
+
+#include "gatewright/base/json.h"
+#include "tests/apps/run_command.h"
+
+namespace gatewright {
+namespace {
+
+using testing::AllOf;
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+using testing::Not;
+using testing::StartsWith;
+
+namespace fs = std::filesystem;
+
+const std::string kRecipe = R"(seed = 5
+[model]
+vocab_size = 300
+hidden_size = 32
+num_layers = 2
+num_heads = 4
+[experts]
+num_experts = 4
+width = 16
+[routing]
+top_k = 2
+[balance.switch]
+weight = 0.01
+[train]
+steps = 10
+batch_size = 4
+sequence_length = 32
+learning_rate = 0.01
+log_every = 2
+)";
+
+class ModelCommand : public testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    folder_ = new TemporaryFolder;
+    for (int i = 0; i < 20; ++i) {
+      std::string prose, code;
+      for (int k = 0; k < 20; ++k) {
+        prose += "the gate " + std::to_string(i * k % 13) + " opens slowly at dawn. ";
+        code += "int x" + std::to_string(i) + " = y + " + std::to_string(k) + ";\n";
+      }
+      folder_->write("text/prose/" + std::to_string(i) + ".txt", prose);
+      folder_->write("text/code/" + std::to_string(i) + ".c", code);
+    }
+    folder_->write("small.toml", kRecipe);
+    trained_ = new CommandResult(train({}, "model"));
+  }
+  static void TearDownTestSuite() {
+    delete folder_;
+    delete trained_;
+  }
+  void SetUp() override { ASSERT_EQ(trained_->code, 0) << trained_->err; }
+
+  static std::string path(const std::string& name) { return (*folder_ / name).string(); }
+  static std::vector<std::string> train_arguments(const std::vector<std::string>& more,
+                                                  const std::string& out) {
+    std::vector<std::string> arguments = {"train", path("small.toml"), "--data", path("text"),
+                                          "--out", path(out)};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return arguments;
+  }
+  static CommandResult train(const std::vector<std::string>& more, const std::string& out,
+                             const CommandOptions& options = {}) {
+    return run(train_arguments(more, out), options);
+  }
+
+  static TemporaryFolder* folder_;
+  static CommandResult* trained_;
+};
+
+TemporaryFolder* ModelCommand::folder_ = nullptr;
+CommandResult* ModelCommand::trained_ = nullptr;
+
+// --- train ---
+
+TEST_F(ModelCommand, TrainLeavesAModelAndItsMetrics) {
+  for (const char* file : {"config.json", "model.safetensors", "tokenizer.json", "metrics.jsonl"})
+    EXPECT_TRUE(fs::exists(path("model") + "/" + file)) << file;
+  std::istringstream lines(read_file(path("model/metrics.jsonl")));
+  std::string line;
+  std::getline(lines, line);
+  const Json first = Json::parse(line);
+  EXPECT_EQ(first.at("step"), 1);
+  EXPECT_TRUE(first.at("loss").is_number());
+  EXPECT_TRUE(first.at("tokens_per_second").is_number());
+  EXPECT_THAT(trained_->out, AllOf(HasSubstr("10 steps"), HasSubstr("bits per byte")));
+}
+
+TEST_F(ModelCommand, TrainDrawsNoProgressWhenNobodyLooks) {
+  EXPECT_THAT(trained_->out + trained_->err, AllOf(Not(HasSubstr("\x1b")), Not(HasSubstr("\r"))));
+}
+
+TEST_F(ModelCommand, TrainReadsARecipeFromStandardInputAndGivesTheSameModel) {
+  const CommandResult r =
+      run({"train", "-", "--data", path("text"), "--out", path("from-stdin"), "--json"}, {.input = kRecipe});
+  ASSERT_EQ(r.code, 0) << r.err;
+  EXPECT_EQ(Json::parse(r.out).at("steps"), 10);
+  EXPECT_EQ(read_file(path("from-stdin/model.safetensors")), read_file(path("model/model.safetensors")));
+}
+
+TEST_F(ModelCommand, TrainIntoAFinishedFolderDoesNothing) {
+  const auto before = fs::last_write_time(path("model/model.safetensors"));
+  const CommandResult r = train({}, "model");
+  EXPECT_EQ(r.code, 0);
+  EXPECT_THAT(r.err, HasSubstr("finished already"));
+  EXPECT_EQ(fs::last_write_time(path("model/model.safetensors")), before);
+  const CommandResult other = train({"--set", "train.steps=11"}, "model");
+  EXPECT_EQ(other.code, 1);
+  EXPECT_THAT(other.err, HasSubstr("train.steps is not the same"));
+}
+
+TEST_F(ModelCommand, ADryRunChecksEverythingAndWritesNothing) {
+  const CommandResult r = train({"--dry-run"}, "dry");
+  EXPECT_EQ(r.code, 0) << r.err;
+  EXPECT_THAT(r.err, HasSubstr("nothing was trained"));
+  EXPECT_FALSE(fs::exists(path("dry")));
+  EXPECT_EQ(train({"--dry-run", "--set", "train.steps=0"}, "dry").code, 2);
+}
+
+TEST_F(ModelCommand, AWrongRecipeIsWrongUse) {
+  folder_->write("wrong.toml", kRecipe + "stepps = 3\nclip_norm = -1\n");
+  const CommandResult r = run({"train", path("wrong.toml"), "--data", path("text"), "--out", path("wrong")});
+  EXPECT_EQ(r.code, 2);
+  EXPECT_THAT(r.err, AllOf(HasSubstr("has 2 problems"), HasSubstr("wrong.toml:20: train.stepps"),
+                           HasSubstr("did you mean 'steps'?"), HasSubstr("wrong.toml:21: train.clip_norm")));
+  EXPECT_FALSE(fs::exists(path("wrong")));
+  EXPECT_EQ(run({"train", "tinny", "--data", path("text"), "--out", path("wrong")}).code, 2);
+  EXPECT_EQ(run({"train", "tiny", "--out", path("wrong")}).code, 2) << "no text";
+}
+
+TEST_F(ModelCommand, TextThatIsNoneIsAnError) {
+  fs::create_directories(path("empty"));
+  folder_->write("binary/x.bin", std::string(1000, '\0'));
+  for (const char* data : {"empty", "binary", "missing"}) {
+    const CommandResult r = run({"train", path("small.toml"), "--data", path(data), "--out", path("none")});
+    EXPECT_EQ(r.code, 1) << data;
+    EXPECT_THAT(r.err, HasSubstr(data));
+    EXPECT_FALSE(fs::exists(path("none")));
+  }
+}
+
+TEST_F(ModelCommand, AnOutputThatCannotBeWrittenIsFoundBeforeTheTraining) {
+  folder_->write("file", "x");
+  for (const char* out : {"file", "file/below"}) {
+    const CommandResult r = train({}, out);
+    EXPECT_EQ(r.code, 1);
+    EXPECT_THAT(r.err, AllOf(HasSubstr("file"), Not(HasSubstr("step 1"))));
+  }
+  const CommandResult limited = train({}, "limited", {.file_size_limit = 20'000});
+  EXPECT_EQ(limited.code, 1);
+  EXPECT_THAT(limited.err, AllOf(HasSubstr("ulimit -f"), Not(HasSubstr("step 1"))));
+  EXPECT_FALSE(fs::exists(path("limited")));
+}
+
+TEST_F(ModelCommand, InterruptionSavesAndTheSameCommandGoesOnToTheSameModel) {
+  const std::vector<std::string> settings = {"--set", "train.steps=400", "--set", "train.log_every=1"};
+  ASSERT_EQ(train(settings, "whole").code, 0);
+  RunningCommand running(train_arguments(settings, "interrupted"), {});
+  // Until it has trained a few steps.
+  const fs::path metrics = path("interrupted/metrics.jsonl");
+  for (int i = 0; i < 3000 && (!fs::exists(metrics) || fs::file_size(metrics) < 600); ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  kill(running.pid(), SIGINT);
+  const CommandResult stopped = running.wait();
+  EXPECT_EQ(stopped.code, 1) << stopped.err;
+  EXPECT_THAT(stopped.err, HasSubstr("the same command goes on from there"));
+  EXPECT_TRUE(fs::exists(path("interrupted/checkpoint/model.safetensors")));
+  EXPECT_FALSE(fs::exists(path("interrupted/model.safetensors")));
+  const CommandResult again = train(settings, "interrupted");
+  EXPECT_EQ(again.code, 0) << again.err;
+  EXPECT_THAT(again.err, HasSubstr("going on after step"));
+  EXPECT_EQ(read_file(path("interrupted/model.safetensors")), read_file(path("whole/model.safetensors")));
+  EXPECT_FALSE(fs::exists(path("interrupted/checkpoint")));
+}
+
+// --- evaluate, generate, logits ---
+
+TEST_F(ModelCommand, EvaluateGivesPerplexityAndBitsPerByteForEachDomain) {
+  const CommandResult r = run({"evaluate", path("model"), "--data", path("text"), "--json"});
+  ASSERT_EQ(r.code, 0) << r.err;
+  const Json json = Json::parse(r.out);
+  EXPECT_GT(json.at("bits_per_byte"), 0);
+  EXPECT_GT(json.at("perplexity"), 1);
+  EXPECT_THAT(r.out, AllOf(HasSubstr("prose"), HasSubstr("code")));
+  EXPECT_THAT(run({"evaluate", path("model"), "--data", path("text")}).out,
+              AllOf(HasSubstr("prose"), Not(HasSubstr("\x1b"))));
+}
+
+TEST_F(ModelCommand, GenerateContinuesTheSamePromptTheSameWay) {
+  const auto generate = [&](const std::vector<std::string>& more, const std::string& input = "") {
+    std::vector<std::string> arguments = {"generate", path("model"), "--tokens", "12", "--no-stop"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    const CommandResult r = run(arguments, {.input = input});
+    EXPECT_EQ(r.code, 0) << r.err;
+    return r.out;
+  };
+  const std::string text = generate({"--prompt", "the gate", "--temperature", "0"});
+  EXPECT_THAT(text, StartsWith("the gate"));
+  EXPECT_EQ(generate({"--prompt", "-", "--temperature", "0"}, "the gate"), text);
+  EXPECT_EQ(generate({"--prompt", "the gate", "--seed", "3"}),
+            generate({"--prompt", "the gate", "--seed", "3"}));
+  const Json json = Json::parse(generate({"--prompt", "the gate", "--temperature", "0", "--json"}));
+  EXPECT_EQ(json.at("tokens").size(), 12u);
+}
+
+TEST_F(ModelCommand, LogitsGivesARowForEachTokenAndWhereItWasRouted) {
+  const CommandResult r = run({"logits", path("model"), "--tokens", "1,2,3", "--json"});
+  ASSERT_EQ(r.code, 0) << r.err;
+  const Json json = Json::parse(r.out);
+  EXPECT_EQ(json.at("tokens"), Json({1, 2, 3}));
+  ASSERT_EQ(json.at("logits").size(), 3u);
+  EXPECT_EQ(json["logits"][0].size(), Json::parse(read_file(path("model/config.json"))).at("vocab_size"));
+  ASSERT_EQ(json.at("routing").size(), 2u) << "two layers";
+  for (const char* wrong : {"1,2,x", "", "-1", "99999999", "1,,2", "1 2"}) {
+    const CommandResult refused = run({"logits", path("model"), "--tokens", wrong, "--json"});
+    EXPECT_NE(refused.code, 0) << wrong;
+    EXPECT_LE(refused.code, 2) << wrong;
+    EXPECT_THAT(refused.out, IsEmpty());
+  }
+}
+
+// --- inspect ---
+
+TEST_F(ModelCommand, InspectSaysTheSameOfAModelAndOfItsTrace) {
+  const CommandResult r =
+      run({"inspect", path("model"), "--data", path("text"), "--json", "--trace", path("routing.trace")});
+  ASSERT_EQ(r.code, 0) << r.err;
+  const Json of_model = Json::parse(r.out),
+             of_trace = Json::parse(run({"inspect", path("routing.trace"), "--json"}).out);
+  EXPECT_EQ(of_model.at("layers").size(), 2u);
+  EXPECT_EQ(of_model["layers"], of_trace.at("layers"));
+  const CommandResult picture = run({"inspect", path("routing.trace")});
+  EXPECT_EQ(picture.code, 0);
+  EXPECT_THAT(picture.out, AllOf(HasSubstr("prose"), Not(HasSubstr("\x1b"))));
+}
+
+TEST_F(ModelCommand, InspectRefusesADamagedTrace) {
+  ASSERT_EQ(run({"inspect", path("model"), "--data", path("text"), "--trace", path("whole.trace")}).code, 0);
+  const std::string whole = read_file(path("whole.trace"));
+  folder_->write("cut.trace", whole.substr(0, whole.size() / 2));
+  const CommandResult r = run({"inspect", path("cut.trace")});
+  EXPECT_EQ(r.code, 1);
+  EXPECT_THAT(r.out, IsEmpty());
+  EXPECT_THAT(r.err, HasSubstr("cut.trace"));
+}
+
+// --- models that are none ---
+
+TEST_F(ModelCommand, AFolderThatIsNoModelIsNamed) {
+  fs::create_directories(path("nothing"));
+  for (const std::string& model : {path("nothing"), path("missing"), path("small.toml")}) {
+    for (const std::vector<std::string>& arguments :
+         {std::vector<std::string>{"evaluate", model, "--data", path("text")},
+          {"generate", model, "--prompt", "x"},
+          {"logits", model, "--tokens", "1", "--json"}}) {
+      const CommandResult r = run(arguments);
+      EXPECT_EQ(r.code, 1) << arguments[0] << " " << model;
+      EXPECT_THAT(r.out, IsEmpty());
+      EXPECT_THAT(r.err, HasSubstr(model));
+    }
+  }
+  EXPECT_EQ(run({"evaluate", path("model")}).code, 2) << "--data is missing";
+}
+
+}  // namespace
+}  // namespace gatewright

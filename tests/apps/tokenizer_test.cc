@@ -1,0 +1,99 @@
+// The verb tokenizer, from text to ids and back.
+#include <gmock/gmock.h>
+
+#include "gatewright/base/json.h"
+#include "tests/apps/run_command.h"
+
+namespace gatewright {
+namespace {
+
+using testing::AllOf;
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+
+class TokenizerCommand : public testing::Test {
+ protected:
+  TokenizerCommand() {
+    std::string text;
+    for (int i = 0; i < 200; ++i) text += "the gate opens at dawn " + std::to_string(i % 7) + "\n";
+    folder_.write("text.txt", text);
+  }
+  std::string path(const std::string& name) const { return (folder_ / name).string(); }
+  CommandResult train(const std::string& size = "300") const {
+    return run(
+        {"tokenizer", "train", "--vocab-size", size, "--out", path("tokenizer.json"), path("text.txt")});
+  }
+  TemporaryFolder folder_;
+};
+
+TEST_F(TokenizerCommand, LearnsFromAFileAndFromStandardInputTheSame) {
+  ASSERT_EQ(train().code, 0);
+  const std::string text = read_file(path("text.txt"));
+  const CommandResult r =
+      run({"tokenizer", "train", "--vocab-size", "300", "--out", path("other.json"), "-"}, {.input = text});
+  EXPECT_EQ(r.code, 0) << r.err;
+  EXPECT_EQ(read_file(path("other.json")), read_file(path("tokenizer.json")));
+}
+
+TEST_F(TokenizerCommand, EncodesAndDecodesAnyBytes) {
+  ASSERT_EQ(train().code, 0);
+  std::string bytes = "the gate\n";
+  for (int b = 0; b < 256; ++b) bytes += static_cast<char>(b);
+  const CommandResult encoded =
+      run({"tokenizer", "encode", "--tokenizer", path("tokenizer.json"), "--json", "-"}, {.input = bytes});
+  ASSERT_EQ(encoded.code, 0) << encoded.err;
+  const Json ids = Json::parse(encoded.out).at("ids");
+  EXPECT_LT(ids.size(), bytes.size()) << "merges were used";
+  EXPECT_EQ(run({"tokenizer", "decode", "--tokenizer", path("tokenizer.json")}, {.input = encoded.out}).out,
+            bytes);
+  folder_.write("bytes", bytes);
+  EXPECT_EQ(run({"tokenizer", "encode", "--tokenizer", path("tokenizer.json"), "--json", path("bytes")}).out,
+            encoded.out);
+  const CommandResult plain =
+      run({"tokenizer", "encode", "--tokenizer", path("tokenizer.json")}, {.input = bytes});
+  EXPECT_EQ(std::count(plain.out.begin(), plain.out.end(), ' '), static_cast<int64_t>(ids.size()) - 1);
+}
+
+TEST_F(TokenizerCommand, StopsWithAWarningWhenThereIsNothingMoreToMerge) {
+  const CommandResult r = train("100000");
+  EXPECT_EQ(r.code, 0);
+  EXPECT_THAT(r.err, HasSubstr("warning: the text has no more pairs to merge"));
+}
+
+TEST_F(TokenizerCommand, BadInputIsAnErrorThatNamesIt) {
+  ASSERT_EQ(train().code, 0);
+  const std::string tokenizer = path("tokenizer.json");
+  for (const char* ids :
+       {"", "{", "{\"ids\": 3}", "[1, \"a\"]", "[-1]", "[1.5]", "[999999999999]", "[300000]"}) {
+    const CommandResult r = run({"tokenizer", "decode", "--tokenizer", tokenizer}, {.input = ids});
+    EXPECT_EQ(r.code, 1) << ids;
+    EXPECT_THAT(r.out, IsEmpty());
+    EXPECT_THAT(r.err, HasSubstr("gatewright: "));
+  }
+  const CommandResult missing = run({"tokenizer", "show", "--tokenizer", path("none.json")});
+  EXPECT_EQ(missing.code, 1);
+  EXPECT_THAT(missing.err, HasSubstr("none.json"));
+}
+
+TEST_F(TokenizerCommand, AnOutputThatCannotBeWrittenIsFoundFirstAndLeavesWhatWasThere) {
+  ASSERT_EQ(train().code, 0);
+  const std::string before = read_file(path("tokenizer.json"));
+  const CommandResult limited =
+      run({"tokenizer", "train", "--vocab-size", "300", "--out", path("tokenizer.json"), path("text.txt")},
+          {.file_size_limit = 1000});
+  EXPECT_EQ(limited.code, 1);
+  EXPECT_THAT(limited.err, HasSubstr("ulimit -f"));
+  EXPECT_EQ(read_file(path("tokenizer.json")), before);
+  const CommandResult below =
+      run({"tokenizer", "train", "--out", path("text.txt/tokenizer.json"), path("text.txt")});
+  EXPECT_EQ(below.code, 1);
+  EXPECT_THAT(below.err, HasSubstr("text.txt"));
+  const CommandResult folder =
+      run({"tokenizer", "train", "--out", folder_.path().string(), path("text.txt")});
+  EXPECT_EQ(folder.code, 2);
+  EXPECT_THAT(folder_.files(), ElementsAre("text.txt", "tokenizer.json"));
+}
+
+}  // namespace
+}  // namespace gatewright
