@@ -171,7 +171,7 @@ TEST(Recipe, ContradictionsAreNamed) {
               HasSubstr("[balance] is for routed layers"));
   EXPECT_THAT(problems_of(kRecipe, {"routing.top_k=5"}), AllOf(HasSubstr("5"), HasSubstr("4")));
   EXPECT_THAT(problems_of(kRecipe, {"model.num_heads=5"}),
-              HasSubstr("model.num_heads = 5 does not divide model.hidden_size = 32; give model.head_dim"));
+              HasSubstr("model.hidden_size = 32 is no multiple of model.num_heads = 5"));
   EXPECT_THAT(problems_of(kRecipe, {"model.num_kv_heads=3"}), HasSubstr("num_key_value_heads = 3"));
 }
 
