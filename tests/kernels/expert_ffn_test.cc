@@ -182,6 +182,7 @@ const Case kCases[] = {
     {{.tokens = 5, .hidden = 8, .width = 8, .experts = 3}, false, 0.5},
     {{.tokens = 37, .hidden = 12, .width = 20, .experts = 4}, true, 0.7},
     {{.tokens = 70, .hidden = 33, .width = 17, .experts = 2}, false, 1.0},
+    {{.tokens = 44, .hidden = 16, .width = 528, .experts = 1}, false, 0.8},
     {{.tokens = 21, .hidden = 35, .width = 40, .experts = 3, .activation = Activation::gelu}, true, 0.6},
     {{.tokens = 21, .hidden = 32, .width = 7, .experts = 3, .activation = Activation::relu}, true, 0.6},
 };

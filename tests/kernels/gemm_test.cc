@@ -1,22 +1,17 @@
 #include "gatewright/kernels/cpu/gemm.h"
 
 #include <gtest/gtest.h>
+#include <omp.h>
 
 #include <cmath>
 #include <limits>
 #include <vector>
 
 #include "each_target.h"
-#include "gatewright/base/random.h"
+#include "random_values.h"
 
 namespace gatewright::kernels {
 namespace {
-
-std::vector<float> normals(int64_t count, RandomStream& random) {
-  std::vector<float> values(static_cast<size_t>(count));
-  for (float& v : values) v = random.normal();
-  return values;
-}
 
 TEST(Gemm, MultipliesAHandCheckedExample) {
   const float a[] = {1, 2, 3, 4};  // [2, 2]
@@ -70,6 +65,21 @@ TEST(Gemm, AgreesWithThePlainLoopOnEveryTargetAndShape) {
       }
     }
   });
+}
+
+TEST(Gemm, GivesTheSameBitsWithAnyNumberOfThreads) {
+  RandomStream random(2, "gemm");
+  constexpr int64_t m = 70, n = 300, k = 1300;
+  const auto a = normals(m * k, random), b = normals(k * n, random);
+  const auto product = [&](int threads) {
+    std::vector<float> c(static_cast<size_t>(m * n));
+    const int before = omp_get_max_threads();
+    omp_set_num_threads(threads);
+    gemm_nn(m, n, k, a.data(), k, b.data(), n, c.data(), n, false);
+    omp_set_num_threads(before);
+    return c;
+  };
+  EXPECT_EQ(product(1), product(3));
 }
 
 TEST(Gemm, OfNoTermsIsZero) {

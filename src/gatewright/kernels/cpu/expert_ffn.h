@@ -1,6 +1,6 @@
 // The feed-forward experts of one assignment, forward and backward, from the tokens' hidden states to their
 // weighted sum: gather, grouped products, activation and combine in one call. Nothing is padded to the
-// longest expert and the weights are never packed as a whole; see docs/kernels.md.
+// longest expert and the weights are never packed as a whole.
 #pragma once
 
 #include <cstdint>

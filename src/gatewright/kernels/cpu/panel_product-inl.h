@@ -8,6 +8,8 @@
 #define GATEWRIGHT_KERNELS_PANEL_PRODUCT_INL_H_
 #endif
 
+#include <utility>
+
 #include "gatewright/kernels/cpu/tile-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -39,6 +41,24 @@ struct Panels {
 HWY_INLINE int64_t num_tiles(int64_t rows) { return (rows + kTileRows - 1) / kTileRows; }
 HWY_INLINE int64_t tile_begin(int64_t rows, int64_t tiles, int64_t index) { return rows * index / tiles; }
 
+/// Tiles over one panel of B whose C is a row-major matrix of the caller's: beside its right edge the tile is
+/// computed on the side, since tiles write whole vectors.
+template <bool kRowsLayout>
+HWY_INLINE void tile_of_matrix(int rows, int64_t columns, TileArguments t) {
+  if (columns % lanes() == 0) return tile_columns<kRowsLayout>(rows, columns, t);
+  HWY_ALIGN float side[kTileRows * kPanel];
+  float* c = std::exchange(t.c, side);
+  const int64_t c_stride = std::exchange(t.c_stride, kPanel);
+  const bool accumulate = std::exchange(t.accumulate, false);
+  tile_columns<kRowsLayout>(rows, columns, t);
+  for (int i = 0; i < rows; ++i) {
+    for (int64_t j = 0; j < columns; ++j) {
+      float& to = c[i * c_stride + j];
+      to = accumulate ? to + side[i * kPanel + j] : side[i * kPanel + j];
+    }
+  }
+}
+
 /// What follows a tile in memory: its lines are wanted next. Rows shorter than 32 lines lie one after
 /// another.
 template <typename T>
@@ -50,12 +70,84 @@ HWY_INLINE Prefetch lines_of(const Matrix<T>& a, int64_t row, int64_t k) {
   return {reinterpret_cast<const char*>(a.data + row * a.stride + k), kLine, std::max(bytes, kPanel * kLine)};
 }
 
+/// The tiles [first, last) of a matrix stored with k slow, `from[k * stride + i]` for i < rows, each to its
+/// own kTileFloats of `to`. Row by row of the matrix, so that its lines are read in order. Whole vectors are
+/// copied where they stay inside the matrix: what is too much is overwritten by the next k, or lies in the 16
+/// floats that a tile has to spare.
+template <typename T>
+HWY_NOINLINE void pack_column_tiles(const T* from, int64_t stride, int64_t rows, int64_t tiles, int64_t first,
+                                    int64_t last, int64_t k, float* to) {
+  const FloatTag d;
+  const int64_t n = lanes(), end = (k - 1) * stride + rows, count = last - first;
+  int64_t begin[kGroupTiles + 1];
+  for (int64_t t = 0; t <= count; ++t) begin[t] = tile_begin(rows, tiles, first + t);
+  for (int64_t q = 0; q < k; ++q, from += stride) {
+    for (int64_t t = 0; t < count; ++t) {
+      const int64_t height = begin[t + 1] - begin[t], whole = (height + n - 1) & -n;
+      const T* row = from + begin[t];
+      float* column = to + t * kTileFloats + q * height;
+      if (q * stride + begin[t] + whole > end) {
+        copy_row(row, height, column);
+        continue;
+      }
+      for (int64_t i = 0; i < whole; i += n) hn::StoreU(load(d, row + i), d, column + i);
+    }
+  }
+}
+
+constexpr int64_t kFewPanels = 2;
+
+/// C[i, :] (+)= sum_k A(i, k) B[k, :] for few tokens and a matrix with k slow: copying it would cost more
+/// than it saves, so the roles are swapped. Its rows are the tile's vectors as they lie in memory, the tokens
+/// its rows; the result is turned into panels. last_row - first_row must be whole vectors.
+inline HWY_NOINLINE void few_row_product(const Matrix<float>& a, int64_t first_row, int64_t last_row,
+                                         const Panels& b, const Panels& c, bool accumulate) {
+  const FloatTag d;
+  HWY_ALIGN float rows[kPanel * kPanel];
+  HWY_ALIGN float columns[kPanel * kPanel];
+  for (int64_t p = 0; p < b.count(); ++p) {
+    const int64_t tokens = b.columns(p), tiles = num_tiles(tokens);
+    for (int64_t i = first_row; i < last_row; i += kPanel) {
+      const int64_t width = std::min(kPanel, last_row - i);
+      for (int64_t k0 = 0; k0 < b.features; k0 += kDepth) {
+        const float* from = a.data + k0 * a.stride + i;
+        Prefetch next = {reinterpret_cast<const char*>(from + kPanel),
+                         a.stride * static_cast<int64_t>(sizeof(float)), 0};
+        for (int64_t t = 0; t < tiles; ++t, next = {}) {
+          const int64_t token = tile_begin(tokens, tiles, t), end = tile_begin(tokens, tiles, t + 1);
+          tile_columns<false>(static_cast<int>(end - token), width,
+                              {.k = std::min(kDepth, b.features - k0),
+                               .a = b.at(p, k0) + token,
+                               .a_block_stride = 0,
+                               .b = from,
+                               .b_stride = a.stride,
+                               .c = rows + token * kPanel,
+                               .c_stride = kPanel,
+                               .accumulate = k0 > 0,
+                               .prefetch = next,
+                               .a_step = kPanel});
+        }
+      }
+      pack_panel([&](int64_t r) { return rows + r * kPanel; }, tokens, width, columns);
+      float* to = c.at(p, i);
+      for (int64_t j = 0; j < width * kPanel; j += lanes()) {
+        const FloatVec value = hn::Load(d, columns + j);
+        hn::StoreU(accumulate ? hn::Add(value, hn::LoadU(d, to + j)) : value, d, to + j);
+      }
+    }
+  }
+}
+
 /// C[i, :] (+)= sum_k A(i, k) B[k, :] for i in [first_row, last_row). A's k runs over B.features.
 /// scratch: kPackFloats floats.
 template <typename T>
 void panel_product(const Matrix<T>& a, int64_t first_row, int64_t last_row, const Panels& b, const Panels& c,
                    bool accumulate, float* scratch) {
   const int64_t rows = last_row - first_row;
+  if constexpr (std::is_same_v<T, float>) {
+    if (a.transposed && b.count() <= kFewPanels && rows % lanes() == 0)
+      return few_row_product(a, first_row, last_row, b, c, accumulate);
+  }
   const int64_t tiles = num_tiles(rows);
   const int64_t group = a.transposed ? kGroupTiles : 1;
   for (int64_t k0 = 0; k0 < b.features; k0 += kDepth) {
@@ -66,14 +158,11 @@ void panel_product(const Matrix<T>& a, int64_t first_row, int64_t last_row, cons
       const auto height = [&](int64_t t) {
         return static_cast<int>(tile_begin(rows, tiles, t + 1) - tile_begin(rows, tiles, t));
       };
-      for (int64_t t = g; t < g_end; ++t) {
-        const int64_t row = first_row + tile_begin(rows, tiles, t);
-        float* to = scratch + (t - g) * kTileFloats;
-        if (a.transposed) {
-          pack_columns(a.data + k0 * a.stride + row, a.stride, height(t), depth, to);
-        } else {
-          pack_rows(a.data + row * a.stride + k0, a.stride, height(t), depth, to);
-        }
+      if (a.transposed) {
+        const T* from = a.data + k0 * a.stride + first_row;
+        pack_column_tiles(from, a.stride, rows, tiles, g, g_end, depth, scratch);
+      } else {
+        pack_rows(a.data + (first_row + group_begin) * a.stride + k0, a.stride, height(g), depth, scratch);
       }
       for (int64_t t = g; t < g_end; ++t) {
         const int64_t row = first_row + tile_begin(rows, tiles, t);

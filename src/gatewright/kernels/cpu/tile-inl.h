@@ -6,7 +6,9 @@
 //   panel   B as [k][32]: 32 columns, zero or unused beyond the last
 //   rows    A as blocks of 32 k, [i][32] each: row i of block q begins at a + q * block_stride + 32 i.
 //           A panel of activations read across is exactly such a block.
-//   columns A as [k][MR]: MR rows, for matrices stored with k as the slow axis
+//   columns A as [k][MR], or with any other step from one k to the next: MR rows, for matrices stored with k
+//   as
+//           the slow axis
 #if defined(GATEWRIGHT_KERNELS_TILE_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef GATEWRIGHT_KERNELS_TILE_INL_H_
 #undef GATEWRIGHT_KERNELS_TILE_INL_H_
@@ -60,7 +62,8 @@ struct TileArguments {
   float* c;
   int64_t c_stride;
   bool accumulate;
-  Prefetch prefetch;
+  Prefetch prefetch = {};
+  int64_t a_step = 0;  // layout columns only: floats from one k to the next; 0: the tile's rows
 };
 
 template <int kRows, int kVectors, bool kRowsLayout>
@@ -99,8 +102,9 @@ HWY_NOINLINE void tile(const TileArguments& t) {
     for (int64_t kk = 0; kk < left; ++kk) step(block + kk, std::integral_constant<int64_t, kPanel>());
   } else {
     const float* a = t.a;
+    const int64_t a_step = t.a_step ? t.a_step : kRows;
 #pragma GCC unroll 4
-    for (int64_t kk = 0; kk < t.k; ++kk, a += kRows) step(a, std::integral_constant<int64_t, 1>());
+    for (int64_t kk = 0; kk < t.k; ++kk, a += a_step) step(a, std::integral_constant<int64_t, 1>());
   }
   for (int i = 0; i < kRows; ++i) {
     float* c = t.c + i * t.c_stride;
