@@ -1,9 +1,7 @@
 #include "gatewright/layers/cross_entropy.h"
 
 #include "gatewright/base/error.h"
-#include "gatewright/base/parallel.h"
-#include "gatewright/kernels/cpu/gemm.h"
-#include "gatewright/kernels/cpu/rows.h"
+#include "gatewright/kernels/cpu/cross_entropy.h"
 
 namespace gatewright {
 namespace {
@@ -27,29 +25,31 @@ void check(const Tensor& hidden, const Tensor& head, const Tensor& targets) {
           "[cross entropy] targets must lie in 0..{}, or be -1 for none", head.size(0) - 1);
 }
 
+bool has_cpu_kernel(const Tensor& hidden) { return hidden.is_cpu() && hidden.scalar_type() == at::kFloat; }
+
+struct LossesAndGradients {
+  Tensor losses;                  // [T]
+  Tensor grad_hidden, grad_head;  // of the sum of the losses times a scale; undefined when not wanted
+};
+
+/// hidden [T, H] and head [V, H], contiguous float32 on the CPU.
+LossesAndGradients by_kernel(const Tensor& hidden, const Tensor& head, const Tensor& targets, double scale,
+                             bool wants_hidden, bool wants_head) {
+  LossesAndGradients result = {.losses = at::empty({hidden.size(0)}, hidden.options()),
+                               .grad_hidden = wants_hidden ? at::empty_like(hidden) : Tensor(),
+                               .grad_head = wants_head ? at::empty_like(head) : Tensor()};
+  kernels::linear_cross_entropy(
+      {.tokens = hidden.size(0), .vocabulary = head.size(0), .hidden = hidden.size(1)},
+      hidden.data_ptr<float>(), head.data_ptr<float>(), targets.data_ptr<int64_t>(),
+      static_cast<float>(scale), result.losses.data_ptr<float>(),
+      wants_hidden ? result.grad_hidden.data_ptr<float>() : nullptr,
+      wants_head ? result.grad_head.data_ptr<float>() : nullptr);
+  return result;
+}
+
 /// Turns logits [n, V] into the gradient of the sum of the losses times `scale`; returns the losses [n].
 Tensor losses_and_gradient(Tensor& logits, const Tensor& targets, double scale) {
-  const int64_t n = logits.size(0), vocabulary = logits.size(1);
-  if (logits.is_cpu() && logits.scalar_type() == at::kFloat && logits.is_contiguous()) {
-    const Tensor losses = at::empty({n}, logits.options());
-    float *rows = logits.data_ptr<float>(), *to = losses.data_ptr<float>();
-    const int64_t* target = targets.data_ptr<int64_t>();
-    parallel_for(0, n, 4, [&](int64_t first, int64_t last) {
-      for (int64_t i = first; i < last; ++i) {
-        float* row = rows + i * vocabulary;
-        if (target[i] < 0) {
-          std::fill(row, row + vocabulary, 0.0f);
-          to[i] = 0;
-          continue;
-        }
-        const float logit = row[target[i]];
-        to[i] = kernels::softmax_row(row, vocabulary, 1.0f) - logit;
-        row[target[i]] -= 1.0f;
-        for (int64_t v = 0; v < vocabulary; ++v) row[v] *= static_cast<float>(scale);
-      }
-    });
-    return losses;
-  }
+  const int64_t n = logits.size(0);
   const Tensor has = targets.ge(0).unsqueeze(1), column = targets.clamp_min(0).unsqueeze(1);
   const Tensor log_p = at::log_softmax(logits, 1);
   const Tensor losses = at::where(has, -log_p.gather(1, column), at::zeros({1, 1}, log_p.options()));
@@ -58,90 +58,54 @@ Tensor losses_and_gradient(Tensor& logits, const Tensor& targets, double scale) 
   return losses.squeeze(1);
 }
 
-/// The three products of a block of n tokens, each spread over the threads by the rows or columns of its
-/// result, so that no sum depends on their number. (2,048 tokens, 256 x 8,192, two cores, whole loss and
-/// gradients: 145 ms; through OpenBLAS 225 with its AVX2 kernels, 129 with its AVX-512 ones.)
-struct BlockProducts {
-  int64_t tokens, vocabulary, size;
-  static constexpr int64_t kGrain = 64;
-
-  void logits(const float* x, const float* head, float* to) const {
-    parallel_for(0, vocabulary, kGrain, [&](int64_t a, int64_t b) {
-      kernels::gemm_nt(tokens, b - a, size, x, size, head + a * size, size, to + a, vocabulary, false);
-    });
+LossesAndGradients by_tensor_operations(const Tensor& hidden, const Tensor& head, const Tensor& targets,
+                                        double scale, bool wants_hidden, bool wants_head) {
+  const auto wide = hidden.options().dtype(loss_type(hidden));
+  LossesAndGradients result = {.losses = at::empty({hidden.size(0)}, wide),
+                               .grad_hidden = wants_hidden ? at::empty_like(hidden) : Tensor(),
+                               .grad_head = wants_head ? at::zeros_like(head, wide) : Tensor()};
+  for (int64_t t = 0; t < hidden.size(0); t += kTokens) {
+    const int64_t n = std::min(kTokens, hidden.size(0) - t);
+    const Tensor x = hidden.narrow(0, t, n);
+    Tensor logits = at::mm(x, head.t()).to(loss_type(hidden));
+    result.losses.narrow(0, t, n).copy_(losses_and_gradient(logits, targets.narrow(0, t, n), scale));
+    const Tensor gradient = logits.to(hidden.scalar_type());
+    if (wants_hidden) result.grad_hidden.narrow(0, t, n).copy_(at::mm(gradient, head));
+    if (wants_head) result.grad_head += at::mm(gradient.t(), x);
   }
-  void grad_hidden(const float* gradient, const float* head, float* to) const {
-    parallel_for(0, tokens, kGrain, [&](int64_t a, int64_t b) {
-      kernels::gemm_nn(b - a, size, vocabulary, gradient + a * vocabulary, vocabulary, head, size,
-                       to + a * size, size, false);
-    });
-  }
-  void add_grad_head(const float* gradient, const float* x, float* to) const {
-    parallel_for(0, vocabulary, kGrain, [&](int64_t a, int64_t b) {
-      kernels::gemm_tn(b - a, size, tokens, gradient + a, vocabulary, x, size, to + a * size, size, true);
-    });
-  }
-};
-
-bool has_cpu_kernel(const Tensor& hidden) { return hidden.is_cpu() && hidden.scalar_type() == at::kFloat; }
-
-/// x [n, H] contiguous, head [V, H] contiguous -> [n, V].
-Tensor block_logits(const Tensor& x, const Tensor& head) {
-  if (!has_cpu_kernel(x)) return at::mm(x, head.t()).to(loss_type(x));
-  Tensor logits = at::empty({x.size(0), head.size(0)}, x.options());
-  BlockProducts{x.size(0), head.size(0), x.size(1)}.logits(x.data_ptr<float>(), head.data_ptr<float>(),
-                                                           logits.data_ptr<float>());
-  return logits;
+  if (wants_head) result.grad_head = result.grad_head.to(head.scalar_type());
+  return result;
 }
 
-void block_grad_hidden(const Tensor& gradient, const Tensor& head, Tensor& to) {
-  if (!has_cpu_kernel(gradient)) {
-    at::mm_out(to, gradient, head);
-    return;
-  }
-  BlockProducts{gradient.size(0), head.size(0), head.size(1)}.grad_hidden(
-      gradient.data_ptr<float>(), head.data_ptr<float>(), to.data_ptr<float>());
-}
-
-void add_block_grad_head(const Tensor& gradient, const Tensor& x, Tensor& to) {
-  if (has_cpu_kernel(gradient)) {
-    BlockProducts{gradient.size(0), to.size(0), to.size(1)}.add_grad_head(
-        gradient.data_ptr<float>(), x.data_ptr<float>(), to.data_ptr<float>());
-  } else if (to.scalar_type() == gradient.scalar_type()) {
-    to.addmm_(gradient.t(), x);
-  } else {
-    to += at::mm(gradient.t(), x);
-  }
+LossesAndGradients compute(const Tensor& hidden, const Tensor& head, const Tensor& targets, double scale,
+                           bool wants_hidden, bool wants_head) {
+  const auto run = has_cpu_kernel(hidden) ? by_kernel : by_tensor_operations;
+  return run(hidden, head, targets, scale, wants_hidden, wants_head);
 }
 
 struct LinearCrossEntropy : torch::autograd::Function<LinearCrossEntropy> {
   static Tensor forward(AutogradContext* context, const Tensor& hidden, const Tensor& head,
                         const Tensor& targets, bool wants_hidden, bool wants_head) {
     const double count = targets.ge(0).sum().item<double>(), scale = count > 0 ? 1 / count : 0;
-    Tensor total = at::zeros({}, hidden.options().dtype(at::kDouble));
-    Tensor grad_hidden = wants_hidden ? at::empty_like(hidden) : Tensor();
-    Tensor grad_head = wants_head ? at::zeros_like(head, head.options().dtype(loss_type(head))) : Tensor();
-    for (int64_t t = 0; t < hidden.size(0); t += kTokens) {
-      const int64_t n = std::min(kTokens, hidden.size(0) - t);
-      const Tensor x = hidden.narrow(0, t, n);
-      Tensor logits = block_logits(x, head);
-      total += losses_and_gradient(logits, targets.narrow(0, t, n), scale).sum(at::kDouble);
-      const Tensor gradient = logits.to(hidden.scalar_type());
-      if (wants_hidden) {
-        Tensor rows = grad_hidden.narrow(0, t, n);
-        block_grad_hidden(gradient, head, rows);
-      }
-      if (wants_head) add_block_grad_head(gradient, x, grad_head);
-    }
-    if (wants_head) grad_head = grad_head.to(head.scalar_type());
-    context->save_for_backward({grad_hidden, grad_head});
-    return (total * scale).to(loss_type(hidden));
+    const LossesAndGradients result = compute(hidden, head, targets, scale, wants_hidden, wants_head);
+    if (wants_hidden) context->saved_data["hidden"] = result.grad_hidden;
+    if (wants_head) context->saved_data["head"] = result.grad_head;
+    return (result.losses.sum(at::kDouble) * scale).to(loss_type(hidden));
   }
 
+  /// The gradients are handed over, not copied: that of the head is as large as the head.
   static variable_list backward(AutogradContext* context, variable_list grads) {
-    const variable_list in = context->get_saved_variables();
-    const auto scaled = [&](const Tensor& g) { return g.defined() ? (g * grads[0]).to(g.scalar_type()) : g; };
-    return {scaled(in[0]), scaled(in[1]), Tensor(), Tensor(), Tensor()};
+    require(!context->saved_data.empty(), "[cross entropy] the gradients of one loss can be taken once");
+    const bool as_it_is = grads[0].is_cpu() && grads[0].item<double>() == 1;
+    const auto take = [&](const char* name) {
+      const auto found = context->saved_data.find(name);
+      if (found == context->saved_data.end()) return Tensor();
+      Tensor gradient = found->second.toTensor();
+      return as_it_is ? gradient : gradient.mul_(grads[0].to(gradient.scalar_type()));
+    };
+    const variable_list result = {take("hidden"), take("head"), Tensor(), Tensor(), Tensor()};
+    context->saved_data.clear();
+    return result;
   }
 };
 
@@ -158,15 +122,9 @@ Tensor linear_cross_entropy(const Tensor& hidden, const Tensor& head, const Tens
 Tensor token_losses(const Tensor& hidden, const Tensor& head, const Tensor& targets) {
   check(hidden, head, targets);
   const at::NoGradGuard no_grad;
-  const Tensor rows = hidden.contiguous(), to = targets.contiguous();
-  const Tensor matrix = head.to(hidden.scalar_type()).contiguous();
-  const Tensor losses = at::zeros({hidden.size(0)}, hidden.options().dtype(at::kFloat));
-  for (int64_t t = 0; t < hidden.size(0); t += kTokens) {
-    const int64_t n = std::min(kTokens, hidden.size(0) - t);
-    Tensor logits = block_logits(rows.narrow(0, t, n), matrix);
-    losses.narrow(0, t, n).copy_(losses_and_gradient(logits, to.narrow(0, t, n), 1.0));
-  }
-  return losses;
+  const Tensor matrix = head.to(hidden.scalar_type());
+  return compute(hidden.contiguous(), matrix.contiguous(), targets.contiguous(), 1.0, false, false)
+      .losses.to(at::kFloat);
 }
 
 }  // namespace gatewright
