@@ -28,6 +28,47 @@ TEST(RmsNorm, AndItsGradientsAgreeWithFloat64) {
   EXPECT_LT(difference(weight.grad(), weight64.grad()), 1e-5);
 }
 
+TEST(AddRmsNorm, IsTheSumAndItsNormAndSoAreItsGradients) {
+  RandomStream random(5, "norm");
+  const Tensor x = leaf(normals({3, 7, 45}, random)), delta = leaf(normals({3, 7, 45}, random));
+  const Tensor weight = leaf(normals({45}, random));
+  const Tensor grad_sum = normals(x.sizes(), random), grad_norm = normals(x.sizes(), random);
+  const Tensor x64 = double_leaf(x), delta64 = double_leaf(delta), weight64 = double_leaf(weight);
+  const auto run = [&](const Tensor& a, const Tensor& b, const Tensor& w) {
+    const SumAndNorm result = add_rms_norm(a, b, w, 1e-5);
+    ((result.sum * grad_sum).sum() + (result.norm * grad_norm).sum()).backward();
+    return result;
+  };
+  const SumAndNorm result = run(x, delta, weight), expected = run(x64, delta64, weight64);
+  EXPECT_LT(difference(result.sum, expected.sum), 1e-6);
+  EXPECT_LT(difference(result.norm, expected.norm), 1e-5);
+  EXPECT_LT(difference(x.grad(), x64.grad()), 1e-5);
+  EXPECT_LT(difference(delta.grad(), delta64.grad()), 1e-5);
+  EXPECT_LT(difference(weight.grad(), weight64.grad()), 1e-5);
+}
+
+TEST(AddRmsNorm, RefusesSummandsOfTwoShapes) {
+  EXPECT_THROW(add_rms_norm(at::zeros({2, 3}), at::zeros({1, 3}), at::ones({3}), 1e-5), Error);
+}
+
+TEST(Rotary, AndItsGradientsAgreeWithTensorOperations) {
+  RandomStream random(6, "rotary");
+  const RotaryTable table = make_rotary_table(64, 10, 100.0);
+  const Tensor x = leaf(normals({2, 7, 3, 10}, random)), x64 = double_leaf(x);
+  const Tensor positions = at::arange(14).view({2, 7}) * 3, grad = normals(x.sizes(), random);
+  const Tensor out = rotary(x, table, positions);
+  const Tensor expected = rotary_by_tensor_operations(x64, table, positions);
+  out.backward(grad);
+  expected.backward(grad.to(at::kDouble));
+  EXPECT_LT(difference(out, expected), 1e-5);
+  EXPECT_LT(difference(x.grad(), x64.grad()), 1e-5);
+}
+
+TEST(Rotary, RefusesAPositionBeyondItsTable) {
+  const RotaryTable table = make_rotary_table(4, 2, 100.0);
+  EXPECT_THROW(rotary(at::zeros({1, 1, 1, 2}), table, at::full({1, 1}, 4, at::kLong)), Error);
+}
+
 TEST(Rotary, TurnsPairsByTheAngleOfThePosition) {
   const RotaryTable table = make_rotary_table(8, 2, 10000.0);
   const Tensor x = at::tensor({1.0f, 0.0f}).view({1, 1, 1, 2}), at_three = at::full({1, 1}, 3, at::kLong);
@@ -64,6 +105,22 @@ TEST(Linear, IsTheProductWithTheTransposedWeightPlusTheBias) {
   const Tensor x = at::tensor({1.0f, 2.0f}).view({1, 1, 2}), bias = at::tensor({10.0f, 20.0f, 30.0f});
   const Tensor weight = at::tensor({1.0f, 0.0f, 0.0f, 1.0f, 1.0f, 1.0f}).view({3, 2});
   EXPECT_TRUE(at::equal(linear_layer(x, weight, bias), at::tensor({11.0f, 22.0f, 33.0f}).view({1, 1, 3})));
+}
+
+TEST(Linear, AndItsGradientsAgreeWithFloat64) {
+  RandomStream random(7, "linear");
+  for (const int64_t rows : {1, 16, 70}) {
+    const Tensor x = leaf(normals({rows, 33}, random)), weight = leaf(normals({21, 33}, random));
+    const Tensor bias = leaf(normals({21}, random)), grad = normals({rows, 21}, random);
+    const Tensor x64 = double_leaf(x), weight64 = double_leaf(weight), bias64 = double_leaf(bias);
+    const Tensor out = linear_layer(x, weight, bias), expected = linear_layer(x64, weight64, bias64);
+    out.backward(grad);
+    expected.backward(grad.to(at::kDouble));
+    EXPECT_LT(difference(out, expected), 1e-5);
+    EXPECT_LT(difference(x.grad(), x64.grad()), 1e-5);
+    EXPECT_LT(difference(weight.grad(), weight64.grad()), 1e-4);
+    EXPECT_LT(difference(bias.grad(), bias64.grad()), 1e-5);
+  }
 }
 
 TEST(Embedding, SumsTheGradientsOfATokenThatOccursTwice) {
@@ -122,6 +179,13 @@ TEST(LinearCrossEntropy, WithoutAnyTargetIsZeroAndSoAreItsGradients) {
   loss.backward();
   EXPECT_EQ(loss.item<float>(), 0.0f);
   EXPECT_EQ(hidden.grad().abs().max().item<float>(), 0.0f);
+}
+
+TEST(LinearCrossEntropy, HandsItsGradientsOverOnce) {
+  const Tensor hidden = leaf(at::ones({2, 3}));
+  const Tensor loss = linear_cross_entropy(hidden, at::ones({4, 3}), at::tensor({0, 1}, at::kLong));
+  loss.backward({}, /*retain_graph=*/true);
+  EXPECT_THROW(loss.backward(), Error);
 }
 
 TEST(LinearCrossEntropy, RefusesATargetOutsideTheVocabulary) {

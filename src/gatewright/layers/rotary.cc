@@ -1,8 +1,44 @@
 #include "gatewright/layers/rotary.h"
 
 #include "gatewright/base/error.h"
+#include "gatewright/kernels/cpu/rotary.h"
 
 namespace gatewright {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+/// x [B, S, heads, D], the table and positions [B, S] contiguous on the CPU; halves.
+struct CpuRotary : torch::autograd::Function<CpuRotary> {
+  static Tensor turned(const Tensor& x, const Tensor& cosine, const Tensor& sine, const Tensor& positions,
+                       float direction) {
+    const Tensor out = at::empty_like(x);
+    kernels::rotate_halves(x.size(0) * x.size(1), x.size(2), x.size(3), x.data_ptr<float>(),
+                           cosine.data_ptr<float>(), sine.data_ptr<float>(), positions.data_ptr<int64_t>(),
+                           direction, out.data_ptr<float>());
+    return out;
+  }
+
+  static Tensor forward(AutogradContext* context, const Tensor& x, const Tensor& cosine, const Tensor& sine,
+                        const Tensor& positions) {
+    context->save_for_backward({cosine, sine, positions});
+    return turned(x, cosine, sine, positions, 1);
+  }
+
+  static variable_list backward(AutogradContext* context, variable_list grads) {
+    const variable_list in = context->get_saved_variables();
+    return {turned(grads[0].contiguous(), in[0], in[1], in[2], -1), Tensor(), Tensor(), Tensor()};
+  }
+};
+
+bool has_cpu_kernel(const Tensor& x, const RotaryTable& table, const Tensor& positions, RotaryOrder order) {
+  return order == RotaryOrder::kHalves && x.is_cpu() && x.scalar_type() == at::kFloat &&
+         table.cosine.is_cpu() && table.cosine.is_contiguous() && table.sine.is_contiguous() &&
+         positions.scalar_type() == at::kLong;
+}
+
+}  // namespace
 
 RotaryTable make_rotary_table(int64_t positions, int64_t head_dim, double theta, at::Device device) {
   require(head_dim > 0 && head_dim % 2 == 0, "[rotary] head_dim must be even and positive, got {}", head_dim);
@@ -19,6 +55,17 @@ Tensor rotary(const Tensor& x, const RotaryTable& table, const Tensor& positions
           2 * table.cosine.size(1), x.dim() > 0 ? x.size(-1) : 0);
   require(positions.dim() == 2 && positions.size(0) == x.size(0) && positions.size(1) == x.size(1),
           "[rotary] positions must be [{}, {}]", x.size(0), x.size(1));
+  if (has_cpu_kernel(x, table, positions, order)) {
+    require(positions.numel() == 0 || (positions.min().item<int64_t>() >= 0 &&
+                                       positions.max().item<int64_t>() < table.cosine.size(0)),
+            "[rotary] positions must lie in 0..{}, the length of the table", table.cosine.size(0) - 1);
+    return CpuRotary::apply(x.contiguous(), table.cosine, table.sine, positions.contiguous());
+  }
+  return rotary_by_tensor_operations(x, table, positions, order);
+}
+
+Tensor rotary_by_tensor_operations(const Tensor& x, const RotaryTable& table, const Tensor& positions,
+                                   RotaryOrder order) {
   const auto type = x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
   const auto at_positions = [&](const Tensor& values) {
     return values.index_select(0, positions.reshape({-1}))

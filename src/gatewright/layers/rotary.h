@@ -21,5 +21,8 @@ RotaryTable make_rotary_table(int64_t positions, int64_t head_dim, double theta,
 /// x [B, S, heads, D], positions int64 [B, S], each below the table's length -> x turned.
 Tensor rotary(const Tensor& x, const RotaryTable& table, const Tensor& positions,
               RotaryOrder order = RotaryOrder::kHalves);
+/// The same in plain tensor operations.
+Tensor rotary_by_tensor_operations(const Tensor& x, const RotaryTable& table, const Tensor& positions,
+                                   RotaryOrder order = RotaryOrder::kHalves);
 
 }  // namespace gatewright

@@ -160,16 +160,21 @@ DecoderOutput Decoder::forward(const Batch& batch, const ForwardOptions& options
   check_tokens(flat_tokens, spec_.vocab_size);
   DecoderOutput output;
   const RotaryTable& table = rotary_table(cached + length);
-  Tensor x = embed_tokens(batch.tokens, embedding_);
+  Tensor x = embed_tokens(batch.tokens, embedding_), delta;
+  // x + delta and the norm that follows are one operation.
+  const auto add_and_norm = [&](const Tensor& weight) {
+    if (!delta.defined()) return rms_norm(x, weight, spec_.rms_norm_eps);
+    SumAndNorm next = add_rms_norm(x, delta, weight, spec_.rms_norm_eps);
+    x = std::move(next.sum);
+    return std::move(next.norm);
+  };
   for (size_t i = 0; i < layers_.size(); ++i) {
     Layer& layer = *layers_[i];
     KeyValueCache* cache = options.cache ? &(*options.cache)[i] : nullptr;
-    x = x + attend(spec_, layer.attention, table, rms_norm(x, layer.input_norm, spec_.rms_norm_eps), batch,
-                   positions, cache);
-    const Tensor normed =
-        rms_norm(x, layer.post_attention_norm, spec_.rms_norm_eps).view({rows * length, hidden});
+    delta = attend(spec_, layer.attention, table, add_and_norm(layer.input_norm), batch, positions, cache);
+    const Tensor normed = add_and_norm(layer.post_attention_norm).view({rows * length, hidden});
     if (!layer.router) {
-      x = x + dense_ffn(normed, layer.dense, Activation::swiglu).view_as(x);
+      delta = dense_ffn(normed, layer.dense, Activation::swiglu).view_as(x);
       continue;
     }
     RandomStream evaluation(0, layer.prefix + "evaluation");
@@ -182,12 +187,12 @@ DecoderOutput Decoder::forward(const Batch& batch, const ForwardOptions& options
         .random = options.training ? &layer.random : &evaluation,
         .previous = output.routing.empty() ? nullptr : &output.routing.back().scores};
     RoutingRecord record = layer.router->route(normed, context);
-    x = x + layer.experts->forward(normed, record.assignment).view_as(x);
+    delta = layer.experts->forward(normed, record.assignment).view_as(x);
     if (record.loss.defined())
       output.balance_loss = output.balance_loss.defined() ? output.balance_loss + record.loss : record.loss;
     output.routing.push_back(std::move(record));
   }
-  output.hidden = rms_norm(x, norm_, spec_.rms_norm_eps);
+  output.hidden = add_and_norm(norm_);
   return output;
 }
 

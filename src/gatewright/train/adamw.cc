@@ -5,7 +5,7 @@
 
 #include "gatewright/base/error.h"
 #include "gatewright/base/parallel.h"
-#include "gatewright/kernels/cpu/rows.h"
+#include "gatewright/kernels/cpu/adamw.h"
 
 namespace gatewright {
 namespace {
