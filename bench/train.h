@@ -14,7 +14,7 @@ struct TrainRow {
   double tokens_per_second = 0;
   double product_bound_tokens_per_second = 0;  // all products of forward and backward at product_gflops
   double share = 0;                            // of the bound; median of the rounds' ratios
-  double product_gflops = 0;                   // of a 2048-square product, all threads
+  double product_gflops = 0;  // of a 2048-square product, all threads; the faster of OpenBLAS and ours
   /// Milliseconds of a step, by part; each measured alone at the model's shapes, "rest" is what they leave.
   std::vector<std::pair<std::string, double>> parts = {};
 };

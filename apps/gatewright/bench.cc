@@ -17,7 +17,7 @@ struct BenchArguments {
   bool quick = false, json = false;
 };
 
-OrderedJson moe_json(const bench::MoeRow& r) {
+OrderedJson moe_json(const bench::MoeRow& r, double peak) {
   return {{"tokens", r.shape.tokens},
           {"hidden", r.shape.hidden},
           {"experts", r.shape.experts},
@@ -29,7 +29,9 @@ OrderedJson moe_json(const bench::MoeRow& r) {
           {"loop_gflops", r.loop_gflops},
           {"dense_gflops", r.dense_gflops},
           {"ours_over_dense", r.ours_over_dense},
-          {"ours_over_loop", r.ours_over_loop}};
+          {"ours_over_loop", r.ours_over_loop},
+          {"peak_gflops", peak},
+          {"ours_over_peak", r.ours_gflops / peak}};
 }
 
 void bench_moe(const BenchArguments& a) {
@@ -37,22 +39,24 @@ void bench_moe(const BenchArguments& a) {
   Progress progress("bench moe", "shapes", static_cast<double>(shapes.size()));
   OrderedJson rows = OrderedJson::array();
   TextTable table({">tokens", ">hidden", ">experts", ">top-k", ">rows/expert", "direction", ">ours GF/s",
-                   ">loop GF/s", ">dense GF/s", ">ours/dense", ">ours/loop"});
+                   ">loop GF/s", ">dense GF/s", ">ours/dense", ">ours/loop", ">of peak"});
+  const double peak = bench::peak_gflops();
   for (const bench::MoeShape& shape : shapes) {
     progress.update(static_cast<double>(rows.size()));
     const bench::MoeRow r = bench::measure_moe(shape, a.rounds ? a.rounds : 7);
-    rows.push_back(moe_json(r));
+    rows.push_back(moe_json(r, peak));
     table.add({fmt::format("{}", shape.tokens), fmt::format("{}", shape.hidden),
                fmt::format("{}", shape.experts), fmt::format("{}", shape.top_k),
                fmt::format("{}", shape.tokens * shape.top_k / shape.experts),
                shape.backward ? "fwd+bwd" : "fwd", fmt::format("{:.0f}", r.ours_gflops),
                fmt::format("{:.0f}", r.loop_gflops), fmt::format("{:.0f}", r.dense_gflops),
-               fmt::format("{:.2f}", r.ours_over_dense), fmt::format("{:.2f}", r.ours_over_loop)});
+               fmt::format("{:.2f}", r.ours_over_dense), fmt::format("{:.2f}", r.ours_over_loop),
+               fmt::format("{:.0f} %", 100 * r.ours_gflops / peak)});
   }
   progress.clear();
   if (a.json) return print(rows.dump(2) + "\n");
   print(fmt::format("{} threads; multiply-adds in registers alone reach {:.0f} GF/s here\n\n{}",
-                    num_threads(), bench::peak_gflops(), table.text()));
+                    num_threads(), peak, table.text()));
 }
 
 void bench_train(const BenchArguments& a) {
