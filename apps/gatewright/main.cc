@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <cerrno>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <string>
@@ -27,11 +28,19 @@ const Verb* asked_for(int argc, char** argv) {
   return nullptr;
 }
 
+/// Threads that wait for others look for a few microseconds whether these are done and then sleep. OpenMP's
+/// own default is to look for about a time slice: where other programs want the cores too, that doubles the
+/// time.
+void wait_with_patience() {
+  if (!std::getenv("OMP_WAIT_POLICY")) setenv("GOMP_SPINCOUNT", "5000", /*overwrite=*/0);
+}
+
 /// Returns only when it fails.
 int become_tensor_program(char** argv) {
   std::error_code error;
   const std::filesystem::path self = std::filesystem::read_symlink("/proc/self/exe", error);
   const std::string other = (self.parent_path() / "gatewright-tensor").string();
+  wait_with_patience();
   execv(other.c_str(), argv);
   fmt::print(stderr, "gatewright: {} can't be started ({}); it belongs beside {}\n", other,
              std::strerror(errno), self.string());
