@@ -3,7 +3,7 @@
 #include <fmt/format.h>
 
 #include "gatewright/text/bpe_trainer.h"
-#include "gatewright/train/packed_tensors.h"
+#include "gatewright/text/tokenized_corpus.h"
 
 namespace gatewright {
 namespace {
@@ -42,13 +42,9 @@ Tokenizer train_tokenizer(const Corpus& corpus, int64_t vocab_size, Events& even
 
 TrainingData prepare_data(const Corpus& corpus, Tokenizer tokenizer, const std::filesystem::path& folder,
                           Events& events) {
-  TokenCache cache = TokenCache::open_or_build(
-      folder, facts_of(tokenizer), corpus,
-      [&](std::string_view text, std::vector<int32_t>& out) { tokenizer.encode(text, out); },
-      [&](int64_t done, int64_t total) {
-        events.progress("tokenising", "MB", static_cast<double>(done) / 1e6,
-                        static_cast<double>(total) / 1e6);
-      });
+  TokenCache cache = tokenize_corpus(folder, tokenizer, corpus, [&](int64_t done, int64_t total) {
+    events.progress("tokenising", "MB", static_cast<double>(done) / 1e6, static_cast<double>(total) / 1e6);
+  });
   if (cache.origin() == TokenCache::Origin::kRebuilt)
     events.warn(fmt::format("the token cache was made anew: {}", cache.rebuilt_because()));
   std::vector<int32_t> lengths = token_byte_lengths(tokenizer);
