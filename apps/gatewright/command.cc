@@ -53,22 +53,37 @@ const CLI::App* chosen(const CLI::App* app) {
   return app;
 }
 
+std::vector<std::string> names_below(const CLI::App& verb) {
+  std::vector<std::string> names;
+  for (const CLI::App* sub : verb.get_subcommands(nullptr)) names.push_back(sub->get_name());
+  return names;
+}
+
+/// What is wrong about a word that no option or argument of the verb takes.
+std::string not_taken(const CLI::App& verb, const std::string& word) {
+  if (word.starts_with("-")) {
+    std::vector<std::string> options;
+    for (const CLI::Option* o : verb.get_options()) {
+      for (const std::string& l : o->get_lnames()) options.push_back("--" + l);
+    }
+    return fmt::format("there is no option {}{}", word.substr(0, 100), did_you_mean(word, options));
+  }
+  if (const std::vector<std::string> below = names_below(verb); !below.empty())
+    return fmt::format("there is no verb '{} {}'{}", verb.get_name(), word.substr(0, 60),
+                       did_you_mean(word, below));
+  return fmt::format("'{}' was not expected", word.substr(0, 100));
+}
+
 std::string wrong_use(const CLI::App& app, const CLI::ParseError& error) {
   const CLI::App* verb = chosen(&app);
   std::string name;
   for (const CLI::App* a = verb; a != nullptr; a = a->get_parent())
     name = a->get_name() + (name.empty() ? "" : " " + name);
   std::string message = error.what();
-  if (const auto extra = verb->remaining(); !extra.empty()) {
-    std::vector<std::string> options;
-    for (const CLI::Option* o : verb->get_options()) {
-      for (const std::string& l : o->get_lnames()) options.push_back("--" + l);
-    }
-    message =
-        extra.front().starts_with("-")
-            ? fmt::format("there is no option {}{}", extra.front(), did_you_mean(extra.front(), options))
-            : fmt::format("'{}' was not expected", extra.front().substr(0, 100));
-  }
+  if (const auto extra = verb->remaining(); !extra.empty())
+    message = not_taken(*verb, extra.front());
+  else if (const auto below = names_below(*verb); !below.empty())
+    message = fmt::format("say what to do: {}", fmt::join(below, ", "));
   return fmt::format("{}\n`{} --help` shows how it is used", message, name);
 }
 
@@ -100,7 +115,7 @@ int run_command(int argc, char** argv, const std::map<std::string, AddVerb>& imp
     }
     app.parse(argc, argv);
   } catch (const CLI::CallForHelp&) {
-    print(chosen(&app)->help());
+    print(app.help());
     return 0;
   } catch (const CLI::CallForVersion&) {
     print(std::string("gatewright ") + kVersion + "\n");

@@ -1,6 +1,7 @@
 // gatewright list and gatewright explain: from the catalogue that was compiled in.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <sstream>
 
 #include "catalogue.h"
@@ -19,6 +20,21 @@ std::vector<std::string> kinds(const OrderedJson& all) {
   std::vector<std::string> names;
   for (const auto& [kind, entries] : all.items()) names.push_back(kind);
   return names;
+}
+
+/// "selector" and "selectors" mean the same kind.
+bool same_kind(const std::string& kind, const std::string& asked) {
+  return kind == asked || kind == asked + "s" || kind + "s" == asked;
+}
+
+/// The kind that was asked for; fails when there is none.
+std::string kind_of(const OrderedJson& all, const std::string& asked) {
+  const std::vector<std::string> names = kinds(all);
+  const auto it =
+      std::ranges::find_if(names, [&](const std::string& kind) { return same_kind(kind, asked); });
+  if (it == names.end())
+    fail_usage("there is no kind '{}'{}", asked.substr(0, 80), did_you_mean(asked, names));
+  return *it;
 }
 
 std::string bold(const std::string& text) {
@@ -63,9 +79,8 @@ struct ListOptions {
 void list(const ListOptions& options) {
   OrderedJson all = catalogue();
   if (!options.kind.empty()) {
-    if (!all.contains(options.kind))
-      fail_usage("there is no kind '{}'{}", options.kind, did_you_mean(options.kind, kinds(all)));
-    all = {{options.kind, all[options.kind]}};
+    const std::string kind = kind_of(all, options.kind);
+    all = {{kind, all[kind]}};
   }
   if (options.json) return print(all.dump(2) + "\n");
   for (const auto& [kind, entries] : all.items()) print_kind(kind, entries);
@@ -76,29 +91,22 @@ struct Found {
   OrderedJson entry;
 };
 
-/// "selector", "selectors" and "SELECTORS" mean the same kind.
-bool same_kind(const std::string& kind, const std::string& asked) {
-  return edit_distance(kind, asked) == 0 || edit_distance(kind, asked + "s") == 0 ||
-         edit_distance(kind + "s", asked) == 0;
-}
-
 std::vector<Found> find(const OrderedJson& all, const std::string& asked) {
   const size_t colon = asked.find(':');
-  const std::string kind = colon == std::string::npos ? "" : asked.substr(0, colon);
+  const std::string kind = colon == std::string::npos ? "" : kind_of(all, asked.substr(0, colon));
   const std::string name = colon == std::string::npos ? asked : asked.substr(colon + 1);
   std::vector<Found> found;
   std::vector<std::string> names;
-  bool kind_known = kind.empty();
   for (const auto& [k, entries] : all.items()) {
-    if (!kind.empty() && !same_kind(k, kind)) continue;
-    kind_known = true;
+    if (!kind.empty() && k != kind) continue;
     for (const OrderedJson& e : entries) {
       names.push_back(text_of(e, "name"));
       if (names.back() == name) found.push_back({k, e});
     }
   }
-  if (!kind_known) fail_usage("there is no kind '{}'{}", kind, did_you_mean(kind, kinds(all)));
-  if (found.empty()) fail_usage("there is no '{}'{}", asked.substr(0, 80), did_you_mean(name, names));
+  if (found.empty())
+    fail_usage("there is no '{}'{}\n`gatewright list` shows everything that has a name", asked.substr(0, 80),
+               did_you_mean(name, names));
   return found;
 }
 

@@ -2,6 +2,7 @@
 
 #include "core_verbs.h"
 #include "gatewright/base/error.h"
+#include "gatewright/base/json.h"
 #include "gatewright/base/nearest.h"
 #include "gatewright/report/table.h"
 #include "recipes.h"
@@ -21,14 +22,22 @@ std::string summary(std::string_view text) {
   return words.substr(colon + 2, stop == std::string::npos ? stop : stop - colon - 1);
 }
 
-void list_recipes() {
+void list_recipes(bool as_json) {
+  if (as_json) {
+    OrderedJson list = OrderedJson::array();
+    for (const StartingRecipe& r : starting_recipes())
+      list.push_back({{"name", r.name}, {"summary", summary(r.text)}});
+    return print(list.dump(2) + "\n");
+  }
   TextTable table({"", ""});
   for (const StartingRecipe& r : starting_recipes()) table.add({std::string(r.name), summary(r.text)});
   print(table.text());
 }
 
-void print_recipe(const std::string& name) {
-  if (const StartingRecipe* recipe = find_recipe(name)) return print(recipe->text);
+void print_recipe(const std::string& name, bool as_json) {
+  if (const StartingRecipe* recipe = find_recipe(name))
+    return print(as_json ? OrderedJson({{"name", name}, {"text", recipe->text}}).dump(2) + "\n"
+                         : std::string(recipe->text));
   std::vector<std::string> names;
   for (const StartingRecipe& r : starting_recipes()) names.emplace_back(r.name);
   fail_usage("there is no recipe '{}'{}", name.substr(0, 80), did_you_mean(name, names));
@@ -37,9 +46,14 @@ void print_recipe(const std::string& name) {
 }  // namespace
 
 void add_recipe(CLI::App& verb) {
-  const auto name = std::make_shared<std::string>();
-  verb.add_option("NAME", *name, "the recipe to print; without it all are listed");
-  verb.callback([name] { name->empty() ? list_recipes() : print_recipe(*name); });
+  struct Options {
+    std::string name;
+    bool json = false;
+  };
+  const auto o = std::make_shared<Options>();
+  verb.add_option("NAME", o->name, "the recipe to print; without it all are listed");
+  verb.add_flag("--json", o->json, "print JSON");
+  verb.callback([o] { o->name.empty() ? list_recipes(o->json) : print_recipe(o->name, o->json); });
 }
 
 }  // namespace gatewright::command

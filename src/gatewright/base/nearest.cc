@@ -48,9 +48,9 @@ std::string did_you_mean(std::string_view wanted, std::span<const std::string> n
   if (names.empty()) return "";
   const std::string best = nearest(wanted, names);
   const int allowed = std::max<int>(2, static_cast<int>(std::max(wanted.size(), best.size())) / 2);
-  if (edit_distance(wanted, best) <= allowed || names.size() > 24)
-    return fmt::format(", did you mean '{}'?", best);
-  return fmt::format(" (there is: {})", fmt::join(names, ", "));
+  if (edit_distance(wanted, best) <= allowed) return fmt::format(", did you mean '{}'?", best);
+  constexpr size_t kMostListed = 24;
+  return names.size() > kMostListed ? "" : fmt::format(" (there is: {})", fmt::join(names, ", "));
 }
 
 }  // namespace gatewright

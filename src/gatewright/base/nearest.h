@@ -14,7 +14,8 @@ int edit_distance(std::string_view a, std::string_view b);
 /// The name with the least distance, the first of equals; empty when there are no names.
 std::string nearest(std::string_view wanted, std::span<const std::string> names);
 
-/// ", did you mean 'top_k'?" when something is near enough to be meant, else " (there is: a, b, c)".
+/// ", did you mean 'top_k'?" when something is near enough to be meant, else " (there is: a, b, c)", or
+/// nothing when there is too much to list.
 std::string did_you_mean(std::string_view wanted, std::span<const std::string> names);
 
 }  // namespace gatewright
