@@ -4,19 +4,50 @@
 #include <fmt/ranges.h>
 #include <unistd.h>
 
+#include <cerrno>
+#include <cstring>
+
 #include "gatewright/base/error.h"
 #include "gatewright/base/parallel.h"
 #include "gatewright/models/checkpoint.h"
 #include "gatewright/report/terminal.h"
+#include "gatewright/text/tokenized_corpus.h"
 #include "gatewright/train/device.h"
-#include "gatewright/train/packed_tensors.h"
 
 namespace gatewright::command {
 
 namespace fs = std::filesystem;
 
+namespace {
+
+class TemporaryFolder {
+ public:
+  TemporaryFolder() {
+    std::string name = (fs::temp_directory_path() / "gatewright-XXXXXX").string();
+    if (!mkdtemp(name.data()))
+      fail("no temporary folder can be made in {}: {}", fs::temp_directory_path().string(),
+           std::strerror(errno));
+    path_ = name;
+  }
+  ~TemporaryFolder() {
+    std::error_code error;
+    fs::remove_all(path_, error);
+  }
+  TemporaryFolder(const TemporaryFolder&) = delete;
+  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
+  const fs::path& path() const { return path_; }
+
+ private:
+  fs::path path_;
+};
+
+}  // namespace
+
 Model load_model(const fs::path& folder, const std::string& device) {
   if (!fs::is_directory(folder)) fail("there is no model folder {}", folder.string());
+  if (!fs::exists(folder / "config.json"))
+    fail("{} is not a model folder{}: it has no config.json", folder.string(),
+         fs::exists(folder / "checkpoint") ? ", its training has not finished" : "");
   Tokenizer tokenizer = Tokenizer::load(folder / "tokenizer.json");
   Decoder decoder = load_decoder(folder);
   if (tokenizer.vocab_size() > decoder.spec().vocab_size)
@@ -29,20 +60,11 @@ Model load_model(const fs::path& folder, const std::string& device) {
 TextForModel::TextForModel(const std::vector<std::string>& paths, const Tokenizer& tokenizer)
     : token_bytes_(token_byte_lengths(tokenizer)) {
   const Corpus corpus = Corpus::read(as_paths(paths), {.validation_share = 1});
-  std::string name = (fs::temp_directory_path() / "gatewright-XXXXXX").string();
-  if (!mkdtemp(name.data()))
-    fail("no temporary folder can be made in {}", fs::temp_directory_path().string());
-  folder_ = name;
+  // The cache is mapped: it lives on when its file is gone.
+  const TemporaryFolder folder;
   Progress progress("tokenising", "MB", static_cast<double>(corpus.bytes()) / 1e6);
-  cache_ = TokenCache::open_or_build(
-      folder_, facts_of(tokenizer), corpus,
-      [&](std::string_view text, std::vector<int32_t>& out) { tokenizer.encode(text, out); },
-      [&](int64_t done, int64_t) { progress.update(static_cast<double>(done) / 1e6); });
-}
-
-TextForModel::~TextForModel() {
-  std::error_code error;
-  fs::remove_all(folder_, error);
+  cache_ = tokenize_corpus(folder.path(), tokenizer, corpus,
+                           [&](int64_t done, int64_t) { progress.update(static_cast<double>(done) / 1e6); });
 }
 
 ValidationStream TextForModel::stream(int64_t sequence_length, int64_t most_tokens) const {
@@ -58,9 +80,9 @@ void tell_corpus(const Corpus& corpus) {
   };
   add(s.duplicates, "duplicates"), add(s.binary, "binary"), add(s.unreadable, "unreadable"),
       add(s.empty, "empty");
-  note(fmt::format("text: {} documents, {:.1f} MB, domains {}{}",
-                   corpus.train().size() + corpus.validation().size(),
-                   static_cast<double>(corpus.bytes()) / 1e6, fmt::join(corpus.domains(), " "), left_out));
+  note(fmt::format("text: {} documents, {}, domains {}{}", corpus.train().size() + corpus.validation().size(),
+                   short_size(static_cast<double>(corpus.bytes())), fmt::join(corpus.domains(), " "),
+                   left_out));
 }
 
 void add_threads(CLI::App& verb) {

@@ -22,20 +22,16 @@ struct Model {
 /// Reads config.json, model.safetensors and tokenizer.json; errors name the file. On the device asked for.
 Model load_model(const std::filesystem::path& folder, const std::string& device = "auto");
 
-/// All text of the paths as one validation part, tokenised into a cache in a temporary folder.
+/// All text of the paths as one validation part, tokenised.
 class TextForModel {
  public:
   TextForModel(const std::vector<std::string>& paths, const Tokenizer& tokenizer);
-  ~TextForModel();
-  TextForModel(const TextForModel&) = delete;
-  TextForModel& operator=(const TextForModel&) = delete;
 
   const TokenCache& cache() const { return *cache_; }
   /// Every token once, or about `most_tokens` of them, evenly spread.
   ValidationStream stream(int64_t sequence_length, int64_t most_tokens) const;
 
  private:
-  std::filesystem::path folder_;
   std::optional<TokenCache> cache_;
   std::vector<int32_t> token_bytes_;
 };

@@ -22,9 +22,9 @@ struct TrainArguments {
   bool dry_run = false, restart = false, json = false;
 };
 
-/// A file, or the name of a starting recipe.
+/// A file, or the name of a starting recipe (a folder may have that name, too).
 Recipe recipe_of(const TrainArguments& a) {
-  if (!std::filesystem::exists(a.recipe)) {
+  if (!std::filesystem::exists(a.recipe) || std::filesystem::is_directory(a.recipe)) {
     if (const StartingRecipe* starting = find_recipe(a.recipe))
       return make_recipe(starting->text, "recipe " + a.recipe, a.settings);
   }
@@ -69,16 +69,16 @@ void train(const TrainArguments& a) {
   if (outcome.kind == TrainOutcome::Kind::kInterrupted)
     fail("stopped after step {} of {}; the same command goes on from there", outcome.steps,
          recipe.train.steps);
-  if (outcome.kind == TrainOutcome::Kind::kAlreadyFinished) return;
+  const bool already_finished = outcome.kind == TrainOutcome::Kind::kAlreadyFinished;
   if (a.json) {
-    print(OrderedJson({{"model", a.out},
-                       {"steps", outcome.steps},
-                       {"validation_bits_per_byte", outcome.validation_bits_per_byte},
-                       {"tokens_per_second", outcome.tokens_per_second}})
-              .dump(2) +
-          "\n");
-    return;
+    OrderedJson json = {{"model", a.out}, {"steps", outcome.steps}, {"already_finished", already_finished}};
+    if (!already_finished) {
+      json["validation_bits_per_byte"] = outcome.validation_bits_per_byte;
+      json["tokens_per_second"] = outcome.tokens_per_second;
+    }
+    return print(json.dump(2) + "\n");
   }
+  if (already_finished) return;
   print(fmt::format("{}: {} steps, {:.4f} bits per byte on the validation text, {} tokens/s\n", a.out,
                     outcome.steps, outcome.validation_bits_per_byte, short_count(outcome.tokens_per_second)));
 }

@@ -48,6 +48,10 @@ std::string short_count(double count) {
   return scaled(count / 1e9, " G");
 }
 
+std::string short_size(double bytes) {
+  return bytes < 999.5 ? fmt::format("{:.0f} bytes", bytes) : short_count(bytes) + "B";
+}
+
 std::string short_duration(double seconds) {
   if (!std::isfinite(seconds) || seconds < 0) return "?";
   const auto whole = static_cast<int64_t>(std::llround(seconds));

@@ -20,6 +20,8 @@ int terminal_width(Output output);
 
 /// "1.2 M", "3.4 k", "950": a count with three digits at most.
 std::string short_count(double count);
+/// "16.3 MB", "3.40 kB", "950 bytes".
+std::string short_size(double bytes);
 /// "2 min 05 s", "48 s".
 std::string short_duration(double seconds);
 
