@@ -3,6 +3,7 @@
 #include "gatewright/base/error.h"
 #include "gatewright/base/interrupt.h"
 #include "gatewright/report/table.h"
+#include "gatewright/report/terminal.h"
 #include "gatewright/train/validation.h"
 #include "model_folder.h"
 #include "tensor_verbs.h"
@@ -36,8 +37,14 @@ void evaluate(const EvaluateArguments& a) {
   ValidationStream stream = text.stream(a.sequence_length, a.tokens);
   const auto& domains = text.cache().domains();
   catch_interrupts();
+  Progress progress("evaluating", "sequences", static_cast<double>(stream.sequences()));
+  int64_t done = 0;
   const ValidationResult result =
-      validate_on(model.decoder, stream, a.batch_size, static_cast<int64_t>(domains.size()));
+      validate_on(model.decoder, stream, a.batch_size, std::ssize(domains),
+                  [&](const PackedBatch& packed, const DecoderOutput&) {
+                    progress.update(static_cast<double>(done += packed.sequences));
+                  });
+  progress.clear();
   if (interrupted()) fail("interrupted before the end of the text");
   if (a.json) {
     OrderedJson json = {{"model", a.model}};

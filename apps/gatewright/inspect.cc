@@ -6,6 +6,7 @@
 #include "gatewright/base/interrupt.h"
 #include "gatewright/evaluate/routing_analysis.h"
 #include "gatewright/evaluate/trace_of.h"
+#include "gatewright/report/terminal.h"
 #include "gatewright/train/validation.h"
 #include "model_folder.h"
 #include "routing_report.h"
@@ -32,11 +33,14 @@ RoutingAnalysis analyse_model(const InspectArguments& a, Model& model) {
   std::optional<TraceWriter> writer;
   if (!a.trace.empty()) writer.emplace(a.trace, header);
   catch_interrupts();
+  Progress progress("looking", "sequences", static_cast<double>(stream.sequences()));
+  int64_t done = 0;
   validate_on(model.decoder, stream, a.batch_size, static_cast<int64_t>(header.domains.size()),
               [&](const PackedBatch& packed, const DecoderOutput& output) {
                 const TraceBatch batch = trace_of(packed, output.routing);
                 analysis.add(batch);
                 if (writer) writer->add(batch);
+                progress.update(static_cast<double>(done += packed.sequences));
               });
   if (interrupted()) fail("interrupted before the end of the text");
   if (writer) writer->finish();

@@ -18,12 +18,13 @@ struct TrainOptions {
   double learning_rate = 1e-3;    // peak
   Piece schedule = {};
   AdamWOptions optimizer = {};
-  double clip_norm = 1.0;        // 2-norm of all gradients; 0: no clipping
-  int64_t log_every = 10;        // steps
-  int64_t evaluate_every = 0;    // steps; 0: at the end only
-  int64_t evaluate_tokens = 0;   // tokens of an evaluation before the end; 0: all
-  int64_t checkpoint_every = 0;  // steps; 0: only when interrupted
-  double spike_factor = 3.0;     // a loss this many times its running mean stops the training; 0: never
+  double clip_norm = 1.0;            // 2-norm of all gradients; 0: no clipping
+  int64_t log_every = 10;            // steps
+  int64_t evaluate_every = 0;        // steps; 0: at the end only
+  int64_t evaluate_tokens = 0;       // tokens of an evaluation before the end; 0: all
+  int64_t last_evaluate_tokens = 0;  // of the one at the end
+  int64_t checkpoint_every = 0;      // steps; 0: only when interrupted
+  double spike_factor = 3.0;         // a loss this many times its running mean stops the training; 0: never
   std::string precision = "float32";
   std::string device = "auto";
 };

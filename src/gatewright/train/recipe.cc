@@ -317,6 +317,7 @@ class Builder {
     train.log_every = whole(v, "log_every");
     train.evaluate_every = whole(v, "evaluate_every");
     train.evaluate_tokens = whole(v, "evaluate_tokens");
+    train.last_evaluate_tokens = whole(v, "last_evaluate_tokens");
     train.checkpoint_every = whole(v, "checkpoint_every");
     train.spike_factor = number(v, "spike_factor");
     train.precision = text(v, "precision");
@@ -336,8 +337,8 @@ class Builder {
 
 /// The tables that decide the weights: without where the data lies and how often something is reported.
 std::string deciding_settings(RecipeTable root) {
-  for (const char* key :
-       {"log_every", "evaluate_every", "evaluate_tokens", "checkpoint_every", "spike_factor"})
+  for (const char* key : {"log_every", "evaluate_every", "evaluate_tokens", "last_evaluate_tokens",
+                          "checkpoint_every", "spike_factor"})
     root.tables["train"].values.erase(key);
   root.tables["data"].values.erase("paths");
   root.tables["data"].values.erase("tokenizer");

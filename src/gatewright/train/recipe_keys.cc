@@ -107,6 +107,7 @@ std::vector<Parameter> train_keys() {
           whole("evaluate_every", "steps between evaluations on the validation part; 0: at the end only", 0,
                 0, 1e9),
           whole("evaluate_tokens", "tokens of evaluations before the last; 0: all", 65536, 0, 1e12),
+          whole("last_evaluate_tokens", "tokens of the last evaluation; 0: all", 1'000'000, 0, 1e12),
           whole("checkpoint_every", "steps between checkpoints; 0: when interrupted only", 0, 0, 1e9),
           number("spike_factor", "a loss this many times its running mean stops the training; 0: never", 3.0,
                  0, 1e9),

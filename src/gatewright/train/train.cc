@@ -95,6 +95,7 @@ class Training {
                               ? *given_tokenizer_
                               : train_tokenizer(corpus_, request_.recipe.model.vocab_size, events_);
     TrainingData data = prepare_data(corpus_, std::move(tokenizer), cache_folder(), events_);
+    check_output_room(request_.out, request_.recipe.model);  // beside the cache
     return train(data, checkpoint);
   }
 
@@ -188,7 +189,7 @@ class Training {
     }
     outcome.steps = options_.steps;
     outcome.tokens_per_second = training_seconds > 0 ? static_cast<double>(tokens) / training_seconds : 0;
-    const ValidationResult validation = validate_now(model, data, 0);
+    const ValidationResult validation = validate_now(model, data, options_.last_evaluate_tokens);
     if (interrupted()) {
       save();
       outcome.kind = TrainOutcome::Kind::kInterrupted;
@@ -212,11 +213,8 @@ class Training {
   void describe(const TrainingData& data, const DecoderSpec& spec) const {
     const ParameterCounts counts = count_parameters(spec);
     events_.note(
-        fmt::format("model: {:.2f} M parameters, {:.2f} M active; text: {:.1f} MB in {} domains, {} training "
-                    "and {} validation "
-                    "tokens",
+        fmt::format("model: {:.2f} M parameters, {:.2f} M active; text: {} training and {} validation tokens",
                     static_cast<double>(counts.total) / 1e6, static_cast<double>(counts.active) / 1e6,
-                    static_cast<double>(corpus_.bytes()) / 1e6, data.cache.domains().size(),
                     data.cache.tokens(Part::kTrain), data.cache.tokens(Part::kValidation)));
   }
 
@@ -233,7 +231,13 @@ class Training {
     const int64_t sequences = tokens > 0 ? std::max<int64_t>(1, tokens / options_.sequence_length) : 0;
     ValidationStream stream(data.cache, options_.sequence_length, data.token_bytes, Part::kValidation,
                             sequences);
-    return validate_on(model, stream, options_.batch_size, static_cast<int64_t>(data.cache.domains().size()));
+    int64_t done = 0;
+    return validate_on(model, stream, options_.batch_size, std::ssize(data.cache.domains()),
+                       [&](const PackedBatch& packed, const DecoderOutput&) {
+                         done += packed.sequences;
+                         events_.progress("evaluating", "sequences", static_cast<double>(done),
+                                          static_cast<double>(stream.sequences()));
+                       });
   }
 
   static OrderedJson validation_row(const ValidationResult& result, const TrainingData& data, int64_t step) {
