@@ -89,6 +89,12 @@ TEST(RecipeMessages, NameTheFileOfAnEmptyRecipe) {
   }
 }
 
+TEST(RecipeMessages, NameThePlaceOfAKeyThatContradictsAnother) {
+  EXPECT_EQ(problem_of({"routing.selector=top_k", "routing.top_k=9", "routing.scale=2"}),
+            "--set routing.top_k=9: the model cannot be built: layers 0, 1: top_k = 9 of 4 experts; choose "
+            "at most 4");
+}
+
 TEST(RecipeMessages, TellNumbersApart) {
   EXPECT_EQ(problem_of({"train.steps=1e3"}),
             "--set train.steps=1e3: train.steps must be a whole number, got 1000.0");

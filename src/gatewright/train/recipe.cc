@@ -198,6 +198,16 @@ class Builder {
     return entry ? entry->location : table.location;
   }
 
+  /// Where the key stands that a problem of the whole model names, else [model].
+  static std::string place_of(const RecipeTable& root, std::string_view problem) {
+    for (const char* name : {"routing", "experts", "model"}) {
+      for (const auto& [key, entry] : table_of(root, name).values) {
+        if (problem.find(key + " =") != std::string_view::npos) return entry.location;
+      }
+    }
+    return table_of(root, "model").location;
+  }
+
   Given check(const RecipeTable& root, const std::string& path, const std::string& name, Parameters keys,
               const Names& inner) {
     const RecipeTable& table = table_of(root, name);
@@ -231,7 +241,7 @@ class Builder {
     try {
       if (problems_.empty()) validate(model);
     } catch (const UsageError& e) {
-      problems_.add(table_of(root, "model").location, "{}", e.what());
+      problems_.add(place_of(root, e.what()), "{}", e.what());
     }
   }
 
