@@ -1,6 +1,6 @@
 // The gradients of feed-forward experts. First, chunk by chunk, everything that belongs to rows (activations,
 // hidden states, pair weights); then, by expert and block of columns, the weights, summed over the expert's
-// rows.
+// rows. Experts that are many and small go through both at once, one after another.
 #if defined(GATEWRIGHT_KERNELS_FFN_BACKWARD_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef GATEWRIGHT_KERNELS_FFN_BACKWARD_INL_H_
 #undef GATEWRIGHT_KERNELS_FFN_BACKWARD_INL_H_
@@ -15,8 +15,9 @@ HWY_BEFORE_NAMESPACE();
 namespace gatewright::kernels {
 namespace HWY_NAMESPACE {
 
-/// What the row pass leaves for the weight pass: panels of the whole assignment.
+/// What the row pass leaves for the weight pass: panels of the whole assignment, or of one expert.
 struct BackwardBuffers {
+  int64_t first_panel = 0;  // of the assignment, with which the panels begin
   float* grad_gate;
   float* grad_up;
   float* weighted_h;
@@ -38,6 +39,13 @@ struct Backward {
   BackwardBuffers buffers;
   const FfnPlan* plan;
 };
+
+/// Panels of a chunk in a buffer of the row pass.
+template <typename T>
+Panels buffer_panels(const Backward<T>& b, float* buffer, FfnChunk chunk, int64_t features) {
+  chunk.first_panel -= b.buffers.first_panel;
+  return chunk_panels(buffer, chunk, features);
+}
 
 template <typename T>
 void grad_hidden_rows(const FfnSizes& s, const ExpertWeights<T>& w, const Panels& grad_gate,
@@ -67,7 +75,7 @@ void backward_chunk(const Backward<T>& b, const FfnChunk& chunk) {
   const ExpertWeights<T> w(s, b.weights, chunk.expert);
   const Panels x = new_panels(scratch, s.hidden, chunk.rows);
   const Panels grad_h = new_panels(scratch, s.width, chunk.rows);
-  const Panels grad_y = chunk_panels(b.buffers.grad_y, chunk, s.hidden);
+  const Panels grad_y = buffer_panels(b, b.buffers.grad_y, chunk, s.hidden);
   const bool again = !b.saved_up;
   const Panels up = again ? new_panels(scratch, s.width, chunk.rows)
                           : chunk_panels(const_cast<float*>(b.saved_up), chunk, s.width);
@@ -82,9 +90,9 @@ void backward_chunk(const Backward<T>& b, const FfnChunk& chunk) {
   const ActivationBackward step = {.gate = gate,
                                    .up = up,
                                    .grad_h = grad_h,
-                                   .grad_gate = chunk_panels(b.buffers.grad_gate, chunk, s.width),
-                                   .grad_up = chunk_panels(b.buffers.grad_up, chunk, s.width),
-                                   .weighted_h = chunk_panels(b.buffers.weighted_h, chunk, s.width),
+                                   .grad_gate = buffer_panels(b, b.buffers.grad_gate, chunk, s.width),
+                                   .grad_up = buffer_panels(b, b.buffers.grad_up, chunk, s.width),
+                                   .weighted_h = buffer_panels(b, b.buffers.weighted_h, chunk, s.width),
                                    .weight = weight,
                                    .grad_weight = grad_weight};
   const int64_t* token = b.pairs.token + chunk.first_pair;
@@ -104,10 +112,11 @@ void backward_chunk(const Backward<T>& b, const FfnChunk& chunk) {
   }
 }
 
-/// All panels of one expert in a buffer of the whole assignment.
+/// All panels of one expert in a buffer of the row pass.
 template <typename T>
 Panels expert_panels(const Backward<T>& b, float* all, int64_t features, int64_t e) {
-  return {.data = all + b.plan->panel_begin[static_cast<size_t>(e)] * features * kPanel,
+  const int64_t panel = b.plan->panel_begin[static_cast<size_t>(e)] - b.buffers.first_panel;
+  return {.data = all + panel * features * kPanel,
           .features = features,
           .tokens = b.pairs.expert_begin[e + 1] - b.pairs.expert_begin[e]};
 }
@@ -177,22 +186,57 @@ void grad_biases(const Backward<T>& b, int64_t e) {
                 static_cast<T*>(b.gradients.down_bias) + e * s.hidden);
 }
 
+/// Blocks of columns of one expert's gradients: those of gate and up, then those of down.
+HWY_INLINE int64_t num_weight_blocks(const FfnSizes& s) {
+  return (s.hidden + kOuterColumns - 1) / kOuterColumns + (s.width + kOuterColumns - 1) / kOuterColumns;
+}
+
 template <typename T>
-void backward_weights(const Backward<T>& b) {
+void backward_weights(const Backward<T>& b, int64_t e, int64_t block) {
   const int64_t in_blocks = (b.s.hidden + kOuterColumns - 1) / kOuterColumns;
-  const int64_t down_blocks = (b.s.width + kOuterColumns - 1) / kOuterColumns;
-  const int64_t per_expert = in_blocks + down_blocks;
-  for_each_item(b.s.experts * per_expert, [&](int64_t item) {
-    const int64_t e = item / per_expert, block = item % per_expert;
-    if (block < in_blocks) {
-      const int64_t first = block * kOuterColumns;
-      grad_in_columns(b, e, first, std::min(b.s.hidden, first + kOuterColumns));
-      if (block == 0) grad_biases(b, e);
-    } else {
-      const int64_t first = (block - in_blocks) * kOuterColumns;
-      grad_down_columns(b, e, first, std::min(b.s.width, first + kOuterColumns));
-    }
-  });
+  if (block < in_blocks) {
+    const int64_t first = block * kOuterColumns;
+    grad_in_columns(b, e, first, std::min(b.s.hidden, first + kOuterColumns));
+    if (block == 0) grad_biases(b, e);
+  } else {
+    const int64_t first = (block - in_blocks) * kOuterColumns;
+    grad_down_columns(b, e, first, std::min(b.s.width, first + kOuterColumns));
+  }
+}
+
+template <typename T>
+void take_buffers(Backward<T>& b, int64_t first_panel, int64_t panels, Scratch& scratch) {
+  const int64_t middle = panels * b.s.width * kPanel;
+  b.buffers.first_panel = first_panel;
+  b.buffers.grad_gate = b.s.activation == Activation::swiglu ? scratch.floats(middle) : nullptr;
+  b.buffers.grad_up = scratch.floats(middle);
+  b.buffers.weighted_h = scratch.floats(middle);
+  b.buffers.grad_y = scratch.floats(panels * b.s.hidden * kPanel);
+}
+
+/// Both passes of one expert.
+template <typename T>
+void backward_expert(Backward<T> b, int64_t e) {
+  const auto index = static_cast<size_t>(e);
+  const int64_t first = b.plan->panel_begin[index];
+  Scratch scratch;
+  take_buffers(b, first, b.plan->panel_begin[index + 1] - first, scratch);
+  const auto of_expert = [](const FfnChunk& chunk, int64_t expert) { return chunk.expert < expert; };
+  const auto& chunks = b.plan->chunks;
+  for (auto chunk = std::lower_bound(chunks.begin(), chunks.end(), e, of_expert);
+       chunk != chunks.end() && chunk->expert == e; ++chunk)
+    backward_chunk(b, *chunk);
+  for (int64_t block = 0; block < num_weight_blocks(b.s); ++block) backward_weights(b, e, block);
+}
+
+/// Whether what lies between the passes of every expert stays in the L2 cache, and there are enough experts
+/// for all threads.
+HWY_INLINE bool expert_by_expert(const FfnSizes& s, const FfnPlan& plan) {
+  constexpr int64_t kCachedFloats = int64_t{1} << 18;  // 1 MB
+  int64_t panels = 0;
+  for (size_t e = 1; e < plan.panel_begin.size(); ++e)
+    panels = std::max(panels, plan.panel_begin[e] - plan.panel_begin[e - 1]);
+  return s.experts >= 4 * num_threads() && panels * kPanel * (s.hidden + 3 * s.width) <= kCachedFloats;
 }
 
 template <typename T>
@@ -201,21 +245,24 @@ void backward(Backward<T> b, T* grad_hidden) {
   const int64_t num_pairs = b.pairs.expert_begin[s.experts];
   const FfnPlan plan = plan_ffn(s.experts, b.pairs.expert_begin, ffn_chunk_rows(s, num_pairs, num_threads()));
   b.plan = &plan;
-  const bool gated = s.activation == Activation::swiglu;
-  const int64_t middle = plan.num_panels() * s.width * kPanel;
-  if (b.saved_up && gated) b.saved_gate = b.saved_up + middle;
+  if (b.saved_up && s.activation == Activation::swiglu)
+    b.saved_gate = b.saved_up + plan.num_panels() * s.width * kPanel;
   Scratch scratch;
-  b.buffers = {.grad_gate = gated ? scratch.floats(middle) : nullptr,
-               .grad_up = scratch.floats(middle),
-               .weighted_h = scratch.floats(middle),
-               .grad_y = scratch.floats(plan.num_panels() * s.hidden * kPanel),
-               .grad_rows = grad_hidden ? scratch.floats(num_pairs * s.hidden) : nullptr};
-  for_each_item(static_cast<int64_t>(plan.chunks.size()),
-                [&](int64_t i) { backward_chunk(b, plan.chunks[static_cast<size_t>(i)]); });
+  b.buffers.grad_rows = grad_hidden ? scratch.floats(num_pairs * s.hidden) : nullptr;
+  const bool at_once = expert_by_expert(s, plan);
+  if (at_once) {
+    for_each_item(s.experts, [&](int64_t e) { backward_expert(b, e); });
+  } else {
+    take_buffers(b, 0, plan.num_panels(), scratch);
+    for_each_item(static_cast<int64_t>(plan.chunks.size()),
+                  [&](int64_t i) { backward_chunk(b, plan.chunks[static_cast<size_t>(i)]); });
+  }
   if (grad_hidden)
     combine(index_by_token(s.tokens, num_pairs, b.pairs.token), b.buffers.grad_rows, s.hidden, nullptr,
             grad_hidden);
-  backward_weights(b);
+  if (at_once) return;
+  const int64_t blocks = num_weight_blocks(s);
+  for_each_item(s.experts * blocks, [&](int64_t i) { backward_weights(b, i / blocks, i % blocks); });
 }
 
 }  // namespace HWY_NAMESPACE
