@@ -132,6 +132,7 @@ TEST(Recipe, ManyProblemsAreCutWithTheirNumber) {
 
 TEST(Recipe, TextThatIsNoTomlIsNamedWithItsLine) {
   EXPECT_THAT(problems_of("seed = 1\n[model\n"), StartsWith("r.toml:2: this is not TOML"));
+  EXPECT_EQ(problems_of("seed = 1\n[\n"), "r.toml: this is not TOML");
   EXPECT_THAT(problems_of("seed = = 1\n"), StartsWith("r.toml:1: this is not TOML"));
   EXPECT_THAT(problems_of("seed = 1\nseed = 2\n"), StartsWith("r.toml:2: this is not TOML"));
   EXPECT_THAT(problems_of("\xff\xfe"), StartsWith("r.toml:1: this is not TOML"));
@@ -303,6 +304,8 @@ TEST(Recipe, BracketsAndDotsInTextsAndCommentsAreNoNesting) {
 TEST(RecipeRefuses, ControlCharactersAndLongTextsStayOutOfMessages) {
   const std::string message = problems_of(kRecipe + "\"a\\u001b[31m\" = 1\n");
   EXPECT_EQ(message.find('\x1b'), std::string::npos) << message;
+  EXPECT_EQ(problems_of(kRecipe, {"\x1b[31m"}),
+            "--set ?[31m: KEY=VALUE was expected, for example --set train.steps=200");
   EXPECT_LT(problems_of(kRecipe + std::string(1 << 20, 'a') + " = 1\n").size(), 1000u);
   EXPECT_LT(problems_of(kRecipe + "schedule = \"" + std::string(1 << 20, 'a') + "\"\n").size(), 1000u);
 }

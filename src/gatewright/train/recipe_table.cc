@@ -2,9 +2,14 @@
 
 #include <fmt/ranges.h>
 
-#include <toml++/toml.h>
 #include <algorithm>
 #include <sstream>
+
+// Some texts ("[" at the end of a line) break what the TOML library asserts, or assumes in release builds.
+struct BrokenToml {};
+#undef NDEBUG
+#define TOML_ASSERT(expression) ((expression) ? void() : throw BrokenToml())
+#include <toml++/toml.h>
 
 #include "gatewright/base/file.h"
 #include "gatewright/base/nearest.h"
@@ -14,6 +19,14 @@ namespace {
 
 constexpr uint64_t kLargestRecipe = 256 << 10;
 constexpr size_t kMostShown = 10;
+
+/// Fit for a message: cut when it is long, and without control characters.
+std::string shown(std::string_view text, size_t longest) {
+  std::string result(text.substr(0, longest));
+  for (char& c : result)
+    if (static_cast<unsigned char>(c) < 32 || c == 127) c = '?';
+  return text.size() > longest ? result + "..." : result;
+}
 
 struct Reader {
   const std::string& name;
@@ -104,7 +117,7 @@ void check_depth(std::string_view text, const std::string& name) {
     if (c == '.') ++names;
     if (std::string_view("=,[{\n").find(c) != std::string_view::npos) names = 1;
     if (depth > kDeepestBrackets || names > kLongestKey)
-      fail_usage("{} is not a recipe: its tables are nested without end", name.substr(0, 200));
+      fail_usage("{} is not a recipe: its tables are nested without end", shown(name, 200));
   }
 }
 
@@ -113,8 +126,9 @@ toml::table parse_toml(std::string_view text, const std::string& name) {
   try {
     return toml::parse(text, name);
   } catch (const toml::parse_error& e) {
-    fail_usage("{}:{}: this is not TOML: {}", name, e.source().begin.line,
-               std::string(e.description()).substr(0, 200));
+    fail_usage("{}:{}: this is not TOML: {}", name, e.source().begin.line, shown(e.description(), 200));
+  } catch (const BrokenToml&) {
+    fail_usage("{}: this is not TOML", shown(name, 200));
   }
 }
 
@@ -137,11 +151,7 @@ const RecipeEntry* RecipeTable::value(const std::string& name) const {
 }
 
 void RecipeProblems::add_text(const std::string& location, const std::string& problem) {
-  constexpr size_t kLongest = 500;
-  std::string line = location.empty() ? problem : location + ": " + problem;
-  if (line.size() > kLongest) line = line.substr(0, kLongest) + "...";
-  for (char& c : line)
-    if (static_cast<unsigned char>(c) < 32 || c == 127) c = '?';
+  const std::string line = shown(location.empty() ? problem : location + ": " + problem, 500);
   // Layers that differ are the other layers with changes: what is wrong with those is not told again.
   if (told_.contains(without(line, "layers.")) || !told_.insert(line).second) return;
   problems_.push_back(line);
@@ -174,7 +184,7 @@ RecipeTable read_recipe_file(const std::filesystem::path& path, RecipeProblems& 
 RecipeTable parse_setting(const std::string& setting, RecipeProblems& problems) {
   const size_t equals = setting.find('=');
   if (equals == std::string::npos || equals == 0)
-    fail_usage("--set {}: KEY=VALUE was expected, for example --set train.steps=200", setting);
+    fail_usage("--set {}: KEY=VALUE was expected, for example --set train.steps=200", shown(setting, 200));
   const std::string key = setting.substr(0, equals), text = setting.substr(equals + 1),
                     location = "--set " + setting;
   Value value = text;
@@ -185,9 +195,8 @@ RecipeTable parse_setting(const std::string& setting, RecipeProblems& problems) 
     if (parsed.size() == 1) reader.read_value(*parsed.get("value"), value);
   } catch (const toml::parse_error& e) {
     const bool numeric = !text.empty() && text.find_first_not_of("0123456789+-._eE") == std::string::npos;
-    if (numeric)
-      problems.add(location, "{}: the number can't be read: {}", key,
-                   std::string(e.description()).substr(0, 120));
+    if (numeric) problems.add(location, "{}: the number can't be read: {}", key, shown(e.description(), 120));
+  } catch (const BrokenToml&) {  // a text
   }
   RecipeTable root{.location = location};
   RecipeTable* table = &root;
