@@ -4,7 +4,7 @@
 #include <cmath>
 #include <limits>
 #include <numeric>
-#include <ranges>
+#include <span>
 
 #include "gatewright/base/error.h"
 
@@ -115,7 +115,9 @@ LayerAnalysis RoutingAnalysis::analyse(size_t index) const {
   result.experts_per_token = tokens_ ? all / static_cast<double>(tokens_) : 0;
   for (const Row& domain : counts.domain) result.domains.push_back(shares(domain));
   result.domain_information = information(counts.domain);
-  result.token_information = information(std::views::values(counts.token));
+  std::vector<std::span<const float>> tokens;
+  for (const auto& [token, row] : counts.token) tokens.emplace_back(row);
+  result.token_information = information(tokens);
   result.mean_margin = counts.margins ? counts.margin_sum / static_cast<double>(counts.margins) : 0;
   for (size_t i = 0; i < counts.together.size(); ++i) {
     Row row = counts.together[i];

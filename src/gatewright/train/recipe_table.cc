@@ -32,6 +32,14 @@ std::string shown(std::string_view text, size_t longest) {
   return text.size() > longest ? result + "..." : result;
 }
 
+bool is_utf8(const std::string& text) {
+  try {
+    return !Json(text).dump().empty();
+  } catch (const Json::exception&) {
+    return false;
+  }
+}
+
 struct Reader {
   const std::string& name;
   std::string fixed_location;  // for --set, where lines mean nothing
@@ -189,6 +197,7 @@ RecipeTable parse_setting(const std::string& setting, RecipeProblems& problems) 
   const size_t equals = setting.find('=');
   if (equals == std::string::npos || equals == 0)
     fail_usage("--set {}: KEY=VALUE was expected, for example --set train.steps=200", shown(setting, 200));
+  if (!is_utf8(setting)) fail_usage("--set {}: this is no text in UTF-8", shown(setting, 200));
   const std::string key = setting.substr(0, equals), text = setting.substr(equals + 1),
                     location = "--set " + setting;
   Value value = text;
