@@ -28,11 +28,24 @@ const Verb* asked_for(int argc, char** argv) {
   return nullptr;
 }
 
-/// Threads that wait for others look for a few microseconds whether these are done and then sleep. OpenMP's
-/// own default is to look for about a time slice: where other programs want the cores too, that doubles the
-/// time.
-void wait_with_patience() {
-  if (!std::getenv("OMP_WAIT_POLICY")) setenv("GOMP_SPINCOUNT", "5000", /*overwrite=*/0);
+/// What the libraries of the tensor program read from the environment when they are loaded; the user's own
+/// settings stay.
+void set_up_libraries() {
+  constexpr int kKeep = 0;
+  // Threads that wait for others look for a few microseconds whether these are done and then sleep. OpenMP's
+  // own default is to look for about a time slice: where other programs want the cores too, that doubles the
+  // time.
+  if (!std::getenv("OMP_WAIT_POLICY")) setenv("GOMP_SPINCOUNT", "5000", kKeep);
+  // Pages of 2 MB for large blocks (glibc from 2.35 on): experts' weights are read once a step, and with
+  // small pages half of that time goes into finding out where they are.
+  setenv("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1", kKeep);
+#if defined(__x86_64__)
+  // OpenBLAS takes its SSE kernels on a processor that is newer than it is.
+  const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+                      __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq");
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  if (avx512 || avx2) setenv("OPENBLAS_CORETYPE", avx512 ? "SkylakeX" : "Haswell", kKeep);
+#endif
 }
 
 /// Returns only when it fails.
@@ -40,7 +53,7 @@ int become_tensor_program(char** argv) {
   std::error_code error;
   const std::filesystem::path self = std::filesystem::read_symlink("/proc/self/exe", error);
   const std::string other = (self.parent_path() / "gatewright-tensor").string();
-  wait_with_patience();
+  set_up_libraries();
   execv(other.c_str(), argv);
   fmt::print(stderr, "gatewright: {} can't be started ({}); it belongs beside {}\n", other,
              std::strerror(errno), self.string());

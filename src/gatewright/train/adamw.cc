@@ -124,7 +124,7 @@ void AdamW::load_state(const ParameterList& state, int64_t steps) {
             found->second.numel(), entry.tensor.numel());
   }
   const at::NoGradGuard no_grad;
-  for (NamedTensor entry : mine) entry.tensor.copy_(given.at(entry.name));
+  for (const NamedTensor& entry : mine) entry.tensor.copy_(given.at(entry.name));
   steps_ = steps;
 }
 

@@ -167,15 +167,15 @@ HWY_INLINE void row_products(const HeadRows& a, int64_t first, int64_t count, in
   const int64_t tiles = num_tiles(count);
   for (int64_t t = 0; t < tiles; ++t) {
     const int64_t row = tile_begin(count, tiles, t), end = tile_begin(count, tiles, t + 1);
-    tile_columns<true>(static_cast<int>(end - row), kPanel,
-                       {.k = features,
-                        .a = a.at(first + row, 0),
-                        .a_block_stride = a.length * kPanel,
-                        .b = panel,
-                        .b_stride = kPanel,
-                        .c = to + row * kPanel,
-                        .c_stride = kPanel,
-                        .accumulate = false});
+    tile_columns<Layout::rows>(static_cast<int>(end - row), kPanel,
+                               {.k = features,
+                                .a = a.at(first + row, 0),
+                                .a_block_stride = a.length * kPanel,
+                                .b = panel,
+                                .b_stride = kPanel,
+                                .c = to + row * kPanel,
+                                .c_stride = kPanel,
+                                .accumulate = false});
   }
 }
 
@@ -186,17 +186,17 @@ HWY_INLINE void column_products(const HeadRows& a, int64_t first, int64_t count,
     const int64_t rows = std::min(kPanel, features - f0), tiles = num_tiles(rows);
     for (int64_t t = 0; t < tiles; ++t) {
       const int64_t row = tile_begin(rows, tiles, t), end = tile_begin(rows, tiles, t + 1);
-      tile_columns<false>(static_cast<int>(end - row), kPanel,
-                          {.k = count,
-                           .a = a.at(first, f0 + row),
-                           .a_block_stride = 0,
-                           .b = panel,
-                           .b_stride = kPanel,
-                           .c = to + (f0 + row) * kPanel,
-                           .c_stride = kPanel,
-                           .accumulate = false,
-                           .prefetch = {},
-                           .a_step = kPanel});
+      tile_columns<Layout::columns>(static_cast<int>(end - row), kPanel,
+                                    {.k = count,
+                                     .a = a.at(first, f0 + row),
+                                     .a_block_stride = 0,
+                                     .b = panel,
+                                     .b_stride = kPanel,
+                                     .c = to + (f0 + row) * kPanel,
+                                     .c_stride = kPanel,
+                                     .accumulate = false,
+                                     .prefetch = {},
+                                     .a_step = kPanel});
     }
   }
 }
@@ -209,15 +209,15 @@ HWY_INLINE void add_row_products(const float* panel, int64_t count, int64_t quer
   for (int64_t f = 0; f < features; f += kPanel) {
     for (int64_t t = 0; t < tiles; ++t) {
       const int64_t row = tile_begin(count, tiles, t), end = tile_begin(count, tiles, t + 1);
-      tile_columns<true>(static_cast<int>(end - row), kPanel,
-                         {.k = queries,
-                          .a = panel + row * kPanel,
-                          .a_block_stride = 0,
-                          .b = rows + f * kPanel,
-                          .b_stride = kPanel,
-                          .c = to.at(first + row, f),
-                          .c_stride = kPanel,
-                          .accumulate = true});
+      tile_columns<Layout::rows>(static_cast<int>(end - row), kPanel,
+                                 {.k = queries,
+                                  .a = panel + row * kPanel,
+                                  .a_block_stride = 0,
+                                  .b = rows + f * kPanel,
+                                  .b_stride = kPanel,
+                                  .c = to.at(first + row, f),
+                                  .c_stride = kPanel,
+                                  .accumulate = true});
     }
   }
 }

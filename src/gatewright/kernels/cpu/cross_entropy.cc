@@ -151,16 +151,16 @@ void head_gradient(const HeadBlock& b, int64_t begin, int64_t end, float* grad_h
                          .step = 64,
                          .block_step = block_stride * static_cast<int64_t>(sizeof(float))};
     for (int64_t h = 0; h < b.s.hidden; h += kPanel, prefetch = {}) {
-      tile_of_matrix<true>(static_cast<int>(row_end - row), std::min(kPanel, b.s.hidden - h),
-                           {.k = b.tokens,
-                            .a = b.logits.at(0, row),
-                            .a_block_stride = block_stride,
-                            .b = b.rows + h * b.rows_stride,
-                            .b_stride = kPanel,
-                            .c = grad_head + row * b.s.hidden + h,
-                            .c_stride = b.s.hidden,
-                            .accumulate = b.first > 0,
-                            .prefetch = prefetch});
+      tile_of_matrix<Layout::rows>(static_cast<int>(row_end - row), std::min(kPanel, b.s.hidden - h),
+                                   {.k = b.tokens,
+                                    .a = b.logits.at(0, row),
+                                    .a_block_stride = block_stride,
+                                    .b = b.rows + h * b.rows_stride,
+                                    .b_stride = kPanel,
+                                    .c = grad_head + row * b.s.hidden + h,
+                                    .c_stride = b.s.hidden,
+                                    .accumulate = b.first > 0,
+                                    .prefetch = prefetch});
     }
   }
 }

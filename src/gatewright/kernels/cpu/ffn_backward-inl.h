@@ -98,10 +98,10 @@ void backward_chunk(const Backward<T>& b, const FfnChunk& chunk) {
   const int64_t* token = b.pairs.token + chunk.first_pair;
   if (again) gather_panels(b.hidden, token, x);
   gather_panels(b.grad_out, token, grad_y);
+  panel_product(Matrix<T>{w.down, s.width, true}, 0, s.width, grad_y, grad_h, false, pack);
   for (int64_t f = 0; f < s.width; f += kFeatureBlock) {
     const int64_t last = std::min(s.width, f + kFeatureBlock);
     if (again) pre_activation(s, w, x, gate, up, f, last, pack);
-    panel_product(Matrix<T>{w.down, s.width, true}, f, last, grad_y, grad_h, false, pack);
     backward_activation(s.activation, step, f, last);
   }
   if (w.down_bias) add_bias_products(grad_y, w.down_bias, grad_weight);

@@ -28,11 +28,11 @@ FfnPlan plan_ffn(int64_t experts, const int64_t* expert_begin, int64_t chunk_row
 }
 
 int64_t ffn_chunk_rows(const FfnSizes& sizes, int64_t pairs, int threads) {
-  constexpr int64_t kActivationFloats = int64_t{1} << 18;  // 1 MB of input and middle activations
+  constexpr int64_t kActivationFloats = int64_t{1} << 19;  // 2 MB of input and middle activations
   constexpr int64_t kChunksPerThread = 4;
   const int64_t fitting = kActivationFloats / std::max<int64_t>(1, sizes.hidden + sizes.width);
   const int64_t fair = pairs / (kChunksPerThread * std::max(1, threads));
-  const int64_t rows = std::clamp<int64_t>(std::min(fitting, fair), 2 * kPanelRows, 8 * kPanelRows);
+  const int64_t rows = std::clamp<int64_t>(std::min(fitting, fair), 4 * kPanelRows, 8 * kPanelRows);
   return rows / kPanelRows * kPanelRows;
 }
 

@@ -68,9 +68,9 @@ void multiply_tiles(const Gemm& g, const float* slab, int64_t j0, int64_t panels
                                          .accumulate = g.accumulate || k0 > 0,
                                          .prefetch = prefetch};
         if (g.a.transposed) {
-          tile_of_matrix<false>(rows, columns, arguments);
+          tile_of_matrix<Layout::columns>(rows, columns, arguments);
         } else {
-          tile_of_matrix<true>(rows, columns, arguments);
+          tile_of_matrix<Layout::rows>(rows, columns, arguments);
         }
       }
     }

@@ -48,18 +48,18 @@ HWY_INLINE void outer_block(const Panels& a, int64_t r, int64_t depth, const flo
     for (int64_t j = 0; j < subs; ++j) {
       const bool wraps = j + kAhead >= subs;
       const float* ahead = c.at(wraps ? std::min(end, a.features - 1) : row, (j + kAhead) % subs);
-      tile_columns<true>(static_cast<int>(end - row), kPanel,
-                         {.k = depth,
-                          .a = a.at(r / kPanel, row),
-                          .a_block_stride = a.features * kPanel,
-                          .b = b + j * kPanel * kOuterRows,
-                          .b_stride = kPanel,
-                          .c = c.at(row, j),
-                          .c_stride = c.row_stride,
-                          .accumulate = r > 0,
-                          .prefetch = {.base = reinterpret_cast<const char*>(ahead),
-                                       .step = c.row_stride * static_cast<int64_t>(sizeof(float)),
-                                       .block_step = 0}});
+      tile_columns<Layout::rows>(static_cast<int>(end - row), kPanel,
+                                 {.k = depth,
+                                  .a = a.at(r / kPanel, row),
+                                  .a_block_stride = a.features * kPanel,
+                                  .b = b + j * kPanel * kOuterRows,
+                                  .b_stride = kPanel,
+                                  .c = c.at(row, j),
+                                  .c_stride = c.row_stride,
+                                  .accumulate = r > 0,
+                                  .prefetch = {.base = reinterpret_cast<const char*>(ahead),
+                                               .step = c.row_stride * static_cast<int64_t>(sizeof(float)),
+                                               .block_step = 0}});
     }
   }
 }

@@ -1,6 +1,7 @@
 // Products of a matrix in memory with panels of activations, panel by panel: C = W B or C = W^T B, where the
-// columns of B and C are tokens. The matrix is copied once, a tile at a time and just before its use, into a
-// contiguous piece of the L1 or L2 cache, and that copy serves all panels of the call.
+// columns of B and C are tokens. A float32 matrix is read where it lies. A bfloat16 matrix is converted once,
+// a tile at a time and just before its use, into a contiguous piece of the L1 or L2 cache, and that copy
+// serves all panels of the call.
 #if defined(GATEWRIGHT_KERNELS_PANEL_PRODUCT_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef GATEWRIGHT_KERNELS_PANEL_PRODUCT_INL_H_
 #undef GATEWRIGHT_KERNELS_PANEL_PRODUCT_INL_H_
@@ -10,6 +11,7 @@
 
 #include <utility>
 
+#include "gatewright/kernels/cpu/scratch.h"
 #include "gatewright/kernels/cpu/tile-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -37,20 +39,20 @@ struct Panels {
   float* at(int64_t panel, int64_t feature) const { return data + (panel * features + feature) * kPanel; }
 };
 
-/// Rows per tile such that `rows` splits evenly into as few tiles as possible.
-HWY_INLINE int64_t num_tiles(int64_t rows) { return (rows + kTileRows - 1) / kTileRows; }
+/// Tiles of at most `most` rows among which `rows` split evenly.
+HWY_INLINE int64_t num_tiles(int64_t rows, int64_t most = kTileRows) { return (rows + most - 1) / most; }
 HWY_INLINE int64_t tile_begin(int64_t rows, int64_t tiles, int64_t index) { return rows * index / tiles; }
 
 /// Tiles over one panel of B whose C is a row-major matrix of the caller's: beside its right edge the tile is
 /// computed on the side, since tiles write whole vectors.
-template <bool kRowsLayout>
+template <Layout kLayout>
 HWY_INLINE void tile_of_matrix(int rows, int64_t columns, TileArguments t) {
-  if (columns % lanes() == 0) return tile_columns<kRowsLayout>(rows, columns, t);
+  if (columns % lanes() == 0) return tile_columns<kLayout>(rows, columns, t);
   HWY_ALIGN float side[kTileRows * kPanel];
   float* c = std::exchange(t.c, side);
   const int64_t c_stride = std::exchange(t.c_stride, kPanel);
   const bool accumulate = std::exchange(t.accumulate, false);
-  tile_columns<kRowsLayout>(rows, columns, t);
+  tile_columns<kLayout>(rows, columns, t);
   for (int i = 0; i < rows; ++i) {
     for (int64_t j = 0; j < columns; ++j) {
       float& to = c[i * c_stride + j];
@@ -95,45 +97,61 @@ HWY_NOINLINE void pack_column_tiles(const T* from, int64_t stride, int64_t rows,
   }
 }
 
-constexpr int64_t kFewPanels = 2;
-
-/// C[i, :] (+)= sum_k A(i, k) B[k, :] for few tokens and a matrix with k slow: copying it would cost more
-/// than it saves, so the roles are swapped. Its rows are the tile's vectors as they lie in memory, the tokens
-/// its rows; the result is turned into panels. last_row - first_row must be whole vectors.
-inline HWY_NOINLINE void few_row_product(const Matrix<float>& a, int64_t first_row, int64_t last_row,
-                                         const Panels& b, const Panels& c, bool accumulate) {
+/// A panel with few tokens has most of its cache lines half empty; as [k][lanes] it fits the L1 cache.
+HWY_INLINE TileArguments narrow_panel(const Panels& b, Scratch& scratch) {
   const FloatTag d;
-  HWY_ALIGN float rows[kPanel * kPanel];
-  HWY_ALIGN float columns[kPanel * kPanel];
-  for (int64_t p = 0; p < b.count(); ++p) {
-    const int64_t tokens = b.columns(p), tiles = num_tiles(tokens);
-    for (int64_t i = first_row; i < last_row; i += kPanel) {
-      const int64_t width = std::min(kPanel, last_row - i);
-      for (int64_t k0 = 0; k0 < b.features; k0 += kDepth) {
-        const float* from = a.data + k0 * a.stride + i;
-        Prefetch next = {reinterpret_cast<const char*>(from + kPanel),
-                         a.stride * static_cast<int64_t>(sizeof(float)), 0};
-        for (int64_t t = 0; t < tiles; ++t, next = {}) {
-          const int64_t token = tile_begin(tokens, tiles, t), end = tile_begin(tokens, tiles, t + 1);
-          tile_columns<false>(static_cast<int>(end - token), width,
-                              {.k = std::min(kDepth, b.features - k0),
-                               .a = b.at(p, k0) + token,
-                               .a_block_stride = 0,
-                               .b = from,
-                               .b_stride = a.stride,
-                               .c = rows + token * kPanel,
-                               .c_stride = kPanel,
-                               .accumulate = k0 > 0,
-                               .prefetch = next,
-                               .a_step = kPanel});
-        }
+  const int64_t n = lanes();
+  TileArguments t = {.b = b.data, .b_stride = kPanel};
+  if (b.tokens > n || n == kPanel) return t;
+  float* narrow = scratch.floats(b.features * n);
+  for (int64_t k = 0; k < b.features; ++k) hn::Store(hn::LoadU(d, b.at(0, k)), d, narrow + k * n);
+  t.b = narrow;
+  t.b_stride = n;
+  return t;
+}
+
+/// C[i, :] (+)= sum_k A(i, k) B[k, :] with the matrix read where it lies: a copy would cost more than it
+/// saves for the few panels that a chunk has. It is gone through in the order of memory, so that the next
+/// lines can be fetched in time: by rows when k is fast, and by steps of k that fit the L2 cache when k is
+/// slow.
+inline HWY_NOINLINE void direct_product(const Matrix<float>& a, int64_t first_row, int64_t last_row,
+                                        const Panels& b, const Panels& c, bool accumulate) {
+  constexpr int64_t kStepFloats = int64_t{1} << 15;
+  constexpr int64_t kLine = 64;
+  const int64_t rows = last_row - first_row;
+  const int64_t tiles = num_tiles(rows, a.transposed ? kTileRows : kStridedRows);
+  const int64_t depth = a.transposed ? std::clamp<int64_t>(kStepFloats / rows, 32, kDepth) : kDepth;
+  Scratch scratch;
+  const TileArguments all = narrow_panel(b, scratch);
+  const auto run = [&](int64_t t, int64_t k0, Prefetch prefetch) {
+    const int64_t row = first_row + tile_begin(rows, tiles, t);
+    const int64_t end = first_row + tile_begin(rows, tiles, t + 1);
+    TileArguments x = all;
+    x.k = std::min(depth, b.features - k0);
+    x.a = a.data + (a.transposed ? k0 * a.stride + row : row * a.stride + k0);
+    x.a_step = a.stride;
+    x.c_stride = kPanel;
+    x.accumulate = accumulate || k0 > 0;
+    x.prefetch = prefetch;
+    for (int64_t p = 0; p < b.count(); ++p, x.prefetch = {}) {
+      x.b = all.b + (p * b.features + k0) * all.b_stride;
+      x.c = c.at(p, row);
+      if (a.transposed) {
+        tile_columns<Layout::columns>(static_cast<int>(end - row), b.columns(p), x);
+      } else {
+        tile_columns<Layout::strided>(static_cast<int>(end - row), b.columns(p), x);
       }
-      pack_panel([&](int64_t r) { return rows + r * kPanel; }, tokens, width, columns);
-      float* to = c.at(p, i);
-      for (int64_t j = 0; j < width * kPanel; j += lanes()) {
-        const FloatVec value = hn::Load(d, columns + j);
-        hn::StoreU(accumulate ? hn::Add(value, hn::LoadU(d, to + j)) : value, d, to + j);
-      }
+    }
+  };
+  if (a.transposed) {
+    for (int64_t k0 = 0; k0 < b.features; k0 += depth) {
+      const auto* next = reinterpret_cast<const char*>(a.data + (k0 + depth) * a.stride + first_row);
+      for (int64_t t = 0; t < tiles; ++t, next += depth * kLine) run(t, k0, {next, kLine, 0});
+    }
+  } else {
+    for (int64_t t = 0; t < tiles; ++t) {
+      for (int64_t k0 = 0; k0 < b.features; k0 += depth)
+        run(t, k0, lines_of(a, first_row + tile_begin(rows, tiles, t + 1), k0));
     }
   }
 }
@@ -144,10 +162,7 @@ template <typename T>
 void panel_product(const Matrix<T>& a, int64_t first_row, int64_t last_row, const Panels& b, const Panels& c,
                    bool accumulate, float* scratch) {
   const int64_t rows = last_row - first_row;
-  if constexpr (std::is_same_v<T, float>) {
-    if (a.transposed && b.count() <= kFewPanels && rows % lanes() == 0)
-      return few_row_product(a, first_row, last_row, b, c, accumulate);
-  }
+  if constexpr (std::is_same_v<T, float>) return direct_product(a, first_row, last_row, b, c, accumulate);
   const int64_t tiles = num_tiles(rows);
   const int64_t group = a.transposed ? kGroupTiles : 1;
   for (int64_t k0 = 0; k0 < b.features; k0 += kDepth) {
@@ -178,9 +193,9 @@ void panel_product(const Matrix<T>& a, int64_t first_row, int64_t last_row, cons
                                            .accumulate = accumulate || k0 > 0,
                                            .prefetch = prefetch};
           if (a.transposed) {
-            tile_columns<false>(height(t), b.columns(p), arguments);
+            tile_columns<Layout::columns>(height(t), b.columns(p), arguments);
           } else {
-            tile_columns<true>(height(t), b.columns(p), arguments);
+            tile_columns<Layout::rows>(height(t), b.columns(p), arguments);
           }
         }
       }

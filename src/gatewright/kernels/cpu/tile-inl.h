@@ -7,8 +7,10 @@
 //   rows    A as blocks of 32 k, [i][32] each: row i of block q begins at a + q * block_stride + 32 i.
 //           A panel of activations read across is exactly such a block.
 //   columns A as [k][MR], or with any other step from one k to the next: MR rows, for matrices stored with k
-//   as
-//           the slow axis
+//           as the slow axis
+//   strided A as it lies in memory with k as the fast axis: row i begins at a + i * a_step. Nothing is
+//   copied,
+//           which pays when few columns of B would use the copy.
 #if defined(GATEWRIGHT_KERNELS_TILE_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef GATEWRIGHT_KERNELS_TILE_INL_H_
 #undef GATEWRIGHT_KERNELS_TILE_INL_H_
@@ -43,7 +45,11 @@ constexpr int kTileRows = 6;
 #else
 constexpr int kTileRows = 14;
 #endif
+// Layout strided: a cache set of the L1 holds as many lines when rows are 4 KB apart, and then some.
+constexpr int kStridedRows = std::min(kTileRows, 10);
 constexpr int64_t kTileFloats = kTileRows * kDepth + 16;  // a copied tile of A
+
+enum class Layout { rows, columns, strided };
 
 /// Memory that will be read soon, brought into the L2 cache one line per k. It may lie beyond the end of what
 /// there is: a prefetch never faults.
@@ -54,19 +60,20 @@ struct Prefetch {
 };
 
 struct TileArguments {
-  int64_t k;
-  const float* a;
-  int64_t a_block_stride;  // layout rows only: floats from one block of 32 k to the next
-  const float* b;
-  int64_t b_stride;  // floats from one k to the next
-  float* c;
-  int64_t c_stride;
-  bool accumulate;
+  int64_t k = 0;
+  const float* a = nullptr;
+  int64_t a_block_stride = 0;  // layout rows only: floats from one block of 32 k to the next
+  const float* b = nullptr;
+  int64_t b_stride = 0;  // floats from one k to the next
+  float* c = nullptr;
+  int64_t c_stride = 0;
+  bool accumulate = false;
   Prefetch prefetch = {};
-  int64_t a_step = 0;  // layout columns only: floats from one k to the next; 0: the tile's rows
+  // Layout columns: floats from one k to the next, 0 for the tile's rows. Layout strided: from row to row.
+  int64_t a_step = 0;
 };
 
-template <int kRows, int kVectors, bool kRowsLayout>
+template <int kRows, int kVectors, Layout kLayout>
 HWY_NOINLINE void tile(const TileArguments& t) {
   const FloatTag d;
   const int64_t n = lanes();
@@ -82,7 +89,7 @@ HWY_NOINLINE void tile(const TileArguments& t) {
     for (int v = 0; v < kVectors; ++v) bv[v] = hn::LoadU(d, b + v * n);
 #pragma GCC unroll 16
     for (int i = 0; i < kRows; ++i) {
-      const FloatVec av = hn::Set(d, a[i * decltype(stride)::value]);
+      const FloatVec av = hn::Set(d, a[i * stride]);
 #pragma GCC unroll 4
       for (int v = 0; v < kVectors; ++v) sum[i][v] = hn::MulAdd(av, bv[v], sum[i][v]);
     }
@@ -90,7 +97,7 @@ HWY_NOINLINE void tile(const TileArguments& t) {
     __builtin_prefetch(prefetch, 0, 2);
     prefetch += t.prefetch.step;
   };
-  if constexpr (kRowsLayout) {
+  if constexpr (kLayout == Layout::rows) {
     const float* block = t.a;
     int64_t left = t.k;
     const char* lines = prefetch;
@@ -100,6 +107,8 @@ HWY_NOINLINE void tile(const TileArguments& t) {
       for (int64_t kk = 0; kk < kPanel; ++kk) step(block + kk, std::integral_constant<int64_t, kPanel>());
     }
     for (int64_t kk = 0; kk < left; ++kk) step(block + kk, std::integral_constant<int64_t, kPanel>());
+  } else if constexpr (kLayout == Layout::strided) {
+    for (int64_t kk = 0; kk < t.k; ++kk) step(t.a + kk, t.a_step);
   } else {
     const float* a = t.a;
     const int64_t a_step = t.a_step ? t.a_step : kRows;
@@ -117,26 +126,27 @@ HWY_NOINLINE void tile(const TileArguments& t) {
 
 using TileFunction = void (*)(const TileArguments&);
 
-template <int kVectors, bool kRowsLayout, int... kRows>
+template <int kVectors, Layout kLayout, int... kRows>
 HWY_INLINE TileFunction tile_of(int rows, std::integer_sequence<int, kRows...>) {
-  static constexpr TileFunction table[] = {tile<kRows + 1, kVectors, kRowsLayout>...};
+  static constexpr TileFunction table[] = {tile<kRows + 1, kVectors, kLayout>...};
   return table[rows - 1];
 }
 
-/// The tile for `rows` rows (1 to kTileRows) and one or two vectors.
-template <bool kRowsLayout>
+/// The tile for `rows` rows (1 to kTileRows, or kStridedRows) and one or two vectors.
+template <Layout kLayout>
 HWY_INLINE TileFunction tile_function(int rows, int vectors) {
-  constexpr auto all = std::make_integer_sequence<int, kTileRows>();
-  return vectors == 1 ? tile_of<1, kRowsLayout>(rows, all) : tile_of<2, kRowsLayout>(rows, all);
+  constexpr auto all = std::make_integer_sequence < int,
+                 kLayout == Layout::strided ? kStridedRows : kTileRows > ();
+  return vectors == 1 ? tile_of<1, kLayout>(rows, all) : tile_of<2, kLayout>(rows, all);
 }
 
 /// Runs tiles over the first `columns` columns of one panel-shaped B and C (whole vectors are computed).
-template <bool kRowsLayout>
+template <Layout kLayout>
 HWY_INLINE void tile_columns(int rows, int64_t columns, TileArguments t) {
   const int64_t n = lanes();
   const int64_t vectors = (columns + n - 1) / n;
   for (int64_t v = 0; v < vectors; v += 2) {
-    tile_function<kRowsLayout>(rows, vectors - v >= 2 ? 2 : 1)(t);
+    tile_function<kLayout>(rows, vectors - v >= 2 ? 2 : 1)(t);
     t.b += 2 * n;
     t.c += 2 * n;
     t.prefetch = {};
