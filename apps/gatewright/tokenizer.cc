@@ -13,6 +13,7 @@
 #include "gatewright/report/terminal.h"
 #include "gatewright/text/bpe_trainer.h"
 #include "gatewright/text/documents.h"
+#include "gatewright/text/utf8.h"
 
 namespace gatewright::command {
 namespace {
@@ -24,16 +25,18 @@ struct TokenizerArguments {
   bool json = false;
 };
 
+/// A token on the terminal: its text, with control characters and what is no UTF-8 by itself as \xNN.
 std::string shown(std::string_view bytes) {
-  std::string text;
+  const bool text = is_utf8(bytes);
+  std::string out;
   for (char c : bytes) {
     const auto byte = static_cast<unsigned char>(c);
-    text += c == '\n'                     ? "\\n"
-            : c == '\t'                   ? "\\t"
-            : byte < 0x20 || byte == 0x7f ? fmt::format("\\x{:02x}", byte)
-                                          : std::string(1, c);
+    out += c == '\n'                                                ? "\\n"
+           : c == '\t'                                              ? "\\t"
+           : byte < 0x20 || byte == 0x7f || (byte >= 0x80 && !text) ? fmt::format("\\x{:02x}", byte)
+                                                                    : std::string(1, c);
   }
-  return text;
+  return out;
 }
 
 std::string first_bytes(const std::filesystem::path& path) {
@@ -47,10 +50,12 @@ std::string first_bytes(const std::filesystem::path& path) {
 void check_output(const std::filesystem::path& out, int64_t vocab_size) {
   constexpr uint64_t kBytesPerToken = 40;  // in the vocabulary and in the list of merges
   const uint64_t size = kBytesPerToken * static_cast<uint64_t>(vocab_size);
+  if (out == "-") return;
   check_room(out.has_parent_path() ? out.parent_path() : ".", size, size);
 }
 
 void train(const TokenizerArguments& a) {
+  if (a.json && a.out == "-") fail_usage("--json and --out - both write to standard output");
   if (std::filesystem::is_directory(a.out)) fail_usage("--out {} is a folder, a file was expected", a.out);
   check_output(a.out, a.training.vocab_size);
   BpeTrainer trainer;
@@ -74,10 +79,20 @@ void train(const TokenizerArguments& a) {
   options.progress = [&](int64_t merges, int64_t) { progress->update(static_cast<double>(merges)); };
   const BpeTraining training = trainer.train(options);
   progress.reset();
-  training.tokenizer.save(a.out);
+  if (a.out == "-")
+    print(training.tokenizer.to_json());
+  else
+    training.tokenizer.save(a.out);
   if (training.ran_out)
     note(fmt::format("warning: the text has no more pairs to merge: the vocabulary has {} tokens, not {}",
                      training.tokenizer.vocab_size(), a.training.vocab_size));
+  if (a.json)
+    return print(OrderedJson({{"tokenizer", a.out},
+                              {"tokens", training.tokenizer.vocab_size()},
+                              {"bytes", bytes},
+                              {"ran_out", training.ran_out}})
+                     .dump(2) +
+                 "\n");
   note(fmt::format("{}: {} tokens from {:.1f} MB of text", a.out, training.tokenizer.vocab_size(),
                    static_cast<double>(bytes) / 1e6));
 }
@@ -124,20 +139,34 @@ void decode(const TokenizerArguments& a) {
 
 void show(const TokenizerArguments& a) {
   const Tokenizer tokenizer = Tokenizer::load(a.tokenizer);
+  const auto print_tokens = [&](std::span<const int32_t> ids) {
+    for (int32_t id : ids) print(fmt::format("{:>7}  '{}'\n", id, shown(tokenizer.token_bytes(id))));
+  };
+  const auto json_tokens = [&](std::span<const int32_t> ids) {
+    OrderedJson list = OrderedJson::array();
+    for (int32_t id : ids) list.push_back({{"id", id}, {"token", shown(tokenizer.token_bytes(id))}});
+    return list;
+  };
   if (!a.text.empty()) {
-    for (int32_t id : tokenizer.encode(a.text))
-      print(fmt::format("{:>7}  '{}'\n", id, shown(tokenizer.token_bytes(id))));
-    return;
+    const std::vector<int32_t> ids = tokenizer.encode(a.text);
+    if (a.json) return print(OrderedJson({{"tokens", json_tokens(ids)}}).dump(2) + "\n");
+    return print_tokens(ids);
   }
   std::vector<int32_t> longest(static_cast<size_t>(tokenizer.vocab_size()));
   for (size_t i = 0; i < longest.size(); ++i) longest[i] = static_cast<int32_t>(i);
   std::ranges::stable_sort(longest, std::greater{},
                            [&](int32_t id) { return tokenizer.token_bytes(id).size(); });
+  longest.resize(std::min<size_t>(20, longest.size()));
   const auto end = tokenizer.end_of_text();
+  if (a.json)
+    return print(OrderedJson({{"vocab_size", tokenizer.vocab_size()},
+                              {"end_of_text", end ? OrderedJson(*end) : OrderedJson()},
+                              {"longest", json_tokens(longest)}})
+                     .dump(2) +
+                 "\n");
   print(fmt::format("byte-level BPE, {} tokens, end of text {}\nlongest tokens:\n", tokenizer.vocab_size(),
                     end ? fmt::format("{}", *end) : std::string("none")));
-  for (size_t i = 0; i < std::min<size_t>(20, longest.size()); ++i)
-    print(fmt::format("{:>7}  '{}'\n", longest[i], shown(tokenizer.token_bytes(longest[i]))));
+  print_tokens(longest);
 }
 
 }  // namespace
@@ -153,7 +182,8 @@ void add_tokenizer(CLI::App& verb) {
   sub->add_option("--min-frequency", a->training.min_frequency, "a pair seen less often is not merged")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
-  sub->add_option("--out", a->out, "tokenizer.json to write")->required();
+  sub->add_option("--out", a->out, "tokenizer.json to write; - for standard output")->required();
+  sub->add_flag("--json", a->json, "print the result as JSON");
   sub->footer("Example:\n  gatewright tokenizer train --vocab-size 16384 --out tokenizer.json ~/books");
   sub->callback([a] { train(*a); });
   const auto common = [&](const char* name, const char* summary) {
@@ -172,6 +202,7 @@ void add_tokenizer(CLI::App& verb) {
   sub->callback([a] { decode(*a); });
   sub = common("show", "how a text is cut, or the longest tokens");
   sub->add_option("TEXT", a->text, "text to cut into tokens");
+  sub->add_flag("--json", a->json, "print JSON");
   sub->footer("Example:\n  gatewright tokenizer show --tokenizer tokenizer.json 'some text'");
   sub->callback([a] { show(*a); });
 }

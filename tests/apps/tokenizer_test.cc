@@ -34,6 +34,29 @@ TEST_F(TokenizerCommand, LearnsFromAFileAndFromStandardInputTheSame) {
       run({"tokenizer", "train", "--vocab-size", "300", "--out", path("other.json"), "-"}, {.input = text});
   EXPECT_EQ(r.code, 0) << r.err;
   EXPECT_EQ(read_file(path("other.json")), read_file(path("tokenizer.json")));
+  const CommandResult printed =
+      run({"tokenizer", "train", "--vocab-size", "300", "--out", "-", path("text.txt")});
+  EXPECT_EQ(printed.out, read_file(path("tokenizer.json")));
+  EXPECT_EQ(run({"tokenizer", "train", "--out", "-", "--json", path("text.txt")}).code, 2);
+}
+
+TEST_F(TokenizerCommand, PrintsItsResultsAsJson) {
+  const CommandResult trained = run({"tokenizer", "train", "--vocab-size", "100000", "--json", "--out",
+                                     path("tokenizer.json"), path("text.txt")});
+  const Json result = Json::parse(trained.out);
+  EXPECT_EQ(result.at("bytes"), read_file(path("text.txt")).size());
+  EXPECT_EQ(result.at("ran_out"), true);
+  const auto show = [&](std::vector<std::string> more) {
+    more.insert(more.begin(), {"tokenizer", "show", "--json", "--tokenizer", path("tokenizer.json")});
+    return Json::parse(run(more).out);
+  };
+  EXPECT_EQ(show({}).at("vocab_size"), result.at("tokens"));
+  EXPECT_EQ(show({}).at("longest").size(), 20u);
+  std::string text;
+  const Json shown = show({"the gate"});
+  for (const Json& token : shown.at("tokens")) text += token.at("token").get<std::string>();
+  EXPECT_EQ(text, "the gate");
+  EXPECT_EQ(show({"\xC3\xA9"}).at("tokens").at(0).at("token"), "\\xc3") << "half a character by itself";
 }
 
 TEST_F(TokenizerCommand, EncodesAndDecodesAnyBytes) {

@@ -174,6 +174,9 @@ TEST(Recipe, ContradictionsAreNamed) {
   EXPECT_THAT(problems_of(kRecipe, {"model.num_heads=5"}),
               HasSubstr("model.hidden_size = 32 is no multiple of model.num_heads = 5"));
   EXPECT_THAT(problems_of(kRecipe, {"model.num_kv_heads=3"}), HasSubstr("num_key_value_heads = 3"));
+  EXPECT_THAT(problems_of("sede = 1\n" + kRecipe + "stpes = 3\n", {"routing.top_k=5"}),
+              AllOf(HasSubstr("sede"), HasSubstr("stpes"), HasSubstr("top_k = 5 of 4 experts")))
+      << "beside problems of other tables";
 }
 
 TEST(Recipe, LayersMayDiffer) {

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 
 namespace gatewright {
 
@@ -39,6 +40,16 @@ inline Utf8Character decode_utf8(const char* at, const char* end) {
       (first & 0x07) << 18 | (byte(1) & 0x3F) << 12 | (byte(2) & 0x3F) << 6 | (byte(3) & 0x3F);
   if (code < 0x10000 || code > 0x10FFFF) return invalid;
   return {code, 4};
+}
+
+inline bool is_utf8(std::string_view text) {
+  const char* end = text.data() + text.size();
+  for (const char* at = text.data(); at != end;) {
+    const Utf8Character c = decode_utf8(at, end);
+    if (c.code == kInvalidUtf8) return false;
+    at += c.size;
+  }
+  return true;
 }
 
 /// Appends the code point (no surrogate, at most U+10FFFF).

@@ -216,6 +216,7 @@ class Builder {
   }
 
   void read_model(const RecipeTable& root, DecoderSpec& model) {
+    const size_t before = problems_.count();
     const Given v = check(root, "", "model", model_keys(), {});
     model.vocab_size = whole(v, "vocab_size");
     model.hidden_size = whole(v, "hidden_size");
@@ -239,7 +240,7 @@ class Builder {
     model.tie_word_embeddings = std::get<bool>(v.at("tie_word_embeddings"));
     read_layers(root, whole(v, "num_layers"), whole(v, "dense_width"), model);
     try {
-      if (problems_.empty()) validate(model);
+      if (problems_.count() == before) validate(model);
     } catch (const UsageError& e) {
       problems_.add(place_of(root, e.what()), "{}", e.what());
     }

@@ -17,6 +17,7 @@ struct BrokenToml {};
 
 #include "gatewright/base/file.h"
 #include "gatewright/base/nearest.h"
+#include "gatewright/text/utf8.h"
 
 namespace gatewright {
 namespace {
@@ -30,14 +31,6 @@ std::string shown(std::string_view text, size_t longest) {
   for (char& c : result)
     if (static_cast<unsigned char>(c) < 32 || c == 127) c = '?';
   return text.size() > longest ? result + "..." : result;
-}
-
-bool is_utf8(const std::string& text) {
-  try {
-    return !Json(text).dump().empty();
-  } catch (const Json::exception&) {
-    return false;
-  }
 }
 
 struct Reader {

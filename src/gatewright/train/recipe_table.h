@@ -45,6 +45,7 @@ class RecipeProblems {
     add_text(location, fmt::format(format, std::forward<Args>(args)...));
   }
   bool empty() const { return problems_.empty(); }
+  size_t count() const { return problems_.size(); }
   /// Throws a UsageError with all of them unless there are none.
   void throw_if_any(std::string_view what) const;
 
