@@ -36,7 +36,6 @@ void evaluate(const EvaluateArguments& a) {
   const TextForModel text(a.data, model.tokenizer);
   ValidationStream stream = text.stream(a.sequence_length, a.tokens);
   const auto& domains = text.cache().domains();
-  catch_interrupts();
   Progress progress("evaluating", "sequences", static_cast<double>(stream.sequences()));
   int64_t done = 0;
   const ValidationResult result =

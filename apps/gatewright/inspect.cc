@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "gatewright/base/error.h"
+#include "gatewright/base/file.h"
 #include "gatewright/base/interrupt.h"
 #include "gatewright/evaluate/routing_analysis.h"
 #include "gatewright/evaluate/trace_of.h"
@@ -22,17 +23,25 @@ struct InspectArguments {
   bool json = false;
 };
 
+/// Before the work: whether a trace of about its size can be written.
+void check_trace_room(const InspectArguments& a, int64_t layers) {
+  constexpr int64_t kBytesPerChoice = 16;  // a few experts with their weights, and the margin
+  const auto size = static_cast<uint64_t>(a.tokens * layers * kBytesPerChoice);
+  const std::filesystem::path parent = std::filesystem::path(a.trace).parent_path();
+  check_room(parent.empty() ? "." : parent, size, size);
+}
+
 RoutingAnalysis analyse_model(const InspectArguments& a, Model& model) {
   if (a.data.empty()) fail_usage("--data is missing: the text to look at the routing on");
   TraceHeader header = trace_header(model.decoder.spec(), {});
   if (header.layers.empty()) fail("{} is a dense model: no layer routes", a.model);
+  if (!a.trace.empty()) check_trace_room(a, std::ssize(header.layers));
   const TextForModel text(a.data, model.tokenizer);
   header.domains = text.cache().domains();
   ValidationStream stream = text.stream(a.sequence_length, a.tokens);
   RoutingAnalysis analysis(header);
   std::optional<TraceWriter> writer;
   if (!a.trace.empty()) writer.emplace(a.trace, header);
-  catch_interrupts();
   Progress progress("looking", "sequences", static_cast<double>(stream.sequences()));
   int64_t done = 0;
   validate_on(model.decoder, stream, a.batch_size, static_cast<int64_t>(header.domains.size()),

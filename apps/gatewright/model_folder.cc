@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "gatewright/base/error.h"
+#include "gatewright/base/interrupt.h"
 #include "gatewright/base/parallel.h"
 #include "gatewright/models/checkpoint.h"
 #include "gatewright/report/terminal.h"
@@ -61,10 +62,13 @@ TextForModel::TextForModel(const std::vector<std::string>& paths, const Tokenize
     : token_bytes_(token_byte_lengths(tokenizer)) {
   const Corpus corpus = Corpus::read(as_paths(paths), {.validation_share = 1});
   // The cache is mapped: it lives on when its file is gone.
+  catch_interrupts();
   const TemporaryFolder folder;
   Progress progress("tokenising", "MB", static_cast<double>(corpus.bytes()) / 1e6);
-  cache_ = tokenize_corpus(folder.path(), tokenizer, corpus,
-                           [&](int64_t done, int64_t) { progress.update(static_cast<double>(done) / 1e6); });
+  cache_ = tokenize_corpus(folder.path(), tokenizer, corpus, [&](int64_t done, int64_t) {
+    if (interrupted()) fail("interrupted before the end of the text");
+    progress.update(static_cast<double>(done) / 1e6);
+  });
 }
 
 ValidationStream TextForModel::stream(int64_t sequence_length, int64_t most_tokens) const {
@@ -80,7 +84,7 @@ void tell_corpus(const Corpus& corpus) {
   };
   add(s.duplicates, "duplicates"), add(s.binary, "binary"), add(s.unreadable, "unreadable"),
       add(s.empty, "empty");
-  note(fmt::format("text: {} documents, {}, domains {}{}", corpus.train().size() + corpus.validation().size(),
+  note(fmt::format("text: {} documents, {}, domains {}{}", s.documents - s.duplicates,
                    short_size(static_cast<double>(corpus.bytes())), fmt::join(corpus.domains(), " "),
                    left_out));
 }

@@ -37,6 +37,16 @@ TEST(RoutingStatistics, AddUpCountsOverBatches) {
   EXPECT_TRUE(statistics.empty());
 }
 
+TEST(RoutingStatistics, LeaveOutTokensThatAreNotCounted) {
+  const std::vector<RoutingRecord> records = {
+      record_of(0, tensor({1, 2, 3, 0, 0, 0, 0, 5, 0}, {3, 3}), {{0, 1}, {2}, {1, 2}})};
+  RoutingStatistics statistics;
+  const std::vector<uint8_t> counted = {1, 1, 0};
+  statistics.add(records, counted);
+  EXPECT_EQ(statistics.layers()[0].counts, (std::vector<double>{1, 1, 1}));
+  EXPECT_EQ(statistics.layers()[0].tokens, 2);
+}
+
 TEST(RoutingStatistics, MeasureTheLargestLogitBesideMaskedOnes) {
   RoutingStatistics statistics;
   const std::vector<RoutingRecord> records = {

@@ -31,6 +31,22 @@ double largest_magnitude(const Tensor& logits) {
   return logits.masked_fill(at::isinf(logits), 0).abs().max().item<double>();
 }
 
+void add_counts(const Assignment& assignment, std::span<const uint8_t> counted, LayerStatistics& layer) {
+  const Tensor begin = assignment.expert_begin.to(at::kCPU);
+  const auto* b = begin.data_ptr<int64_t>();
+  if (counted.empty()) {
+    for (size_t e = 0; e < layer.counts.size(); ++e) layer.counts[e] += static_cast<double>(b[e + 1] - b[e]);
+    layer.tokens += assignment.num_tokens;
+    return;
+  }
+  const Tensor plain = assignment.token.to(at::kCPU);
+  const auto* token = plain.data_ptr<int64_t>();
+  for (size_t e = 0; e < layer.counts.size(); ++e) {
+    for (int64_t n = b[e]; n < b[e + 1]; ++n) layer.counts[e] += counted[static_cast<size_t>(token[n])];
+  }
+  layer.tokens += std::accumulate(counted.begin(), counted.end(), int64_t{0});
+}
+
 }  // namespace
 
 double LayerStatistics::pairs() const { return std::accumulate(counts.begin(), counts.end(), 0.0); }
@@ -43,18 +59,15 @@ double LayerStatistics::load_imbalance() const {
 
 int64_t LayerStatistics::dead_experts() const { return std::ranges::count(counts, 0.0); }
 
-void RoutingStatistics::add(std::span<const RoutingRecord> records) {
+void RoutingStatistics::add(std::span<const RoutingRecord> records, std::span<const uint8_t> counted) {
   layers_.resize(records.size());
   batches_.resize(records.size());
   for (size_t i = 0; i < records.size(); ++i) {
     const RoutingRecord& record = records[i];
     LayerStatistics& layer = layers_[i];
-    const Tensor begin = record.assignment.expert_begin.to(at::kCPU);
-    const auto* b = begin.data_ptr<int64_t>();
     layer.layer = record.layer;
     layer.counts.resize(static_cast<size_t>(record.assignment.num_experts()));
-    for (size_t e = 0; e < layer.counts.size(); ++e) layer.counts[e] += static_cast<double>(b[e + 1] - b[e]);
-    layer.tokens += record.assignment.num_tokens;
+    add_counts(record.assignment, counted, layer);
     layer.largest_logit = std::max(layer.largest_logit, largest_magnitude(record.scores.logits.detach()));
     for (const RoutingRecord::TermValue& term : record.balance) {
       if (term.value.defined()) add_mean(layer.balance, term.name, term.value.item<double>(), batches_[i]);

@@ -27,8 +27,9 @@ struct LayerStatistics {
 
 class RoutingStatistics {
  public:
-  /// Adds the records of one batch (the same layers in the same order every time).
-  void add(std::span<const RoutingRecord> records);
+  /// Adds the records of one batch (the same layers in the same order every time). counted: a flag for each
+  /// token of the batch, those without it are left out of the counts (filling, say); all count when empty.
+  void add(std::span<const RoutingRecord> records, std::span<const uint8_t> counted = {});
   void clear() { layers_.clear(); }
 
   const std::vector<LayerStatistics>& layers() const { return layers_; }
