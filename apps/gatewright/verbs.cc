@@ -31,6 +31,10 @@ const std::vector<Verb>& verbs() {
       {"recipe", "recipes to start from", false, "  gatewright recipe\n  gatewright recipe tiny > my.toml"},
       {"quickstart", "train and compare a dense model and mixtures of experts on text of this machine", true,
        "  gatewright quickstart\n  gatewright quickstart --data ~/books --minutes 20"},
+      {"reproduce", "put the claim of a published system to the test", true,
+       "  gatewright reproduce --list\n"
+       "  gatewright reproduce dynamic-moe --seeds 3\n"
+       "  gatewright reproduce dynamic-moe --tune --json"},
       {"bench", "measure this machine: experts (moe) and training (train)", true,
        "  gatewright bench moe --quick\n  gatewright bench train --json"},
   };

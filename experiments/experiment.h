@@ -1,0 +1,89 @@
+// Experiments: each puts the claim of one published system to the test, small enough for two cores. What is
+// measured, under which budget and what counts as reproduced follows the system's description; what was found
+// is printed whatever it is.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <string>
+#include <vector>
+
+namespace gatewright::experiments {
+
+/// What the experiment of one seed is given and where it leaves its numbers.
+class Recorder {
+ public:
+  /// done: called with the share of the seed's work that is done, in [0, 1]; may throw to end the experiment.
+  explicit Recorder(std::function<void(double done)> done, std::map<std::string, double> learning_rates = {});
+
+  void add(const std::string& arm, const std::string& metric, double value);
+  void progress(double done) const { done_(done); }
+  /// The arm's learning rate: `otherwise`, the experiment's own, unless the arm was tuned.
+  double learning_rate(const std::string& arm, double otherwise) const;
+
+  struct Measured {
+    std::string arm, metric;
+    double value;
+  };
+  const std::vector<Measured>& measured() const { return measured_; }
+
+ private:
+  std::function<void(double)> done_;
+  std::map<std::string, double> learning_rates_;
+  std::vector<Measured> measured_;
+};
+
+/// Values of one metric of one arm, one a seed.
+struct Series {
+  std::string arm, metric;
+  std::vector<double> values;
+  double mean() const;
+  /// Ends of the 95 % confidence interval of the mean (Student's t); the mean itself with one seed.
+  double low() const;
+  double high() const;
+};
+
+/// The measurements of all seeds.
+class Results {
+ public:
+  void add(const std::vector<Recorder::Measured>& seed);
+  const std::vector<Series>& series() const { return series_; }
+  /// Fails when there is none.
+  const Series& at(const std::string& arm, const std::string& metric) const;
+  double mean(const std::string& arm, const std::string& metric) const { return at(arm, metric).mean(); }
+  int64_t seeds() const { return seeds_; }
+
+ private:
+  std::vector<Series> series_;
+  int64_t seeds_ = 0;
+};
+
+/// One of the conditions under which a claim counts as reproduced.
+struct Finding {
+  std::string condition;   // "mean count in the last 20 steps below 2.5"
+  std::string measured;    // "2.24"
+  bool met = false;        // as the description demands it
+  bool direction = false;  // at least the sign of the effect is right
+};
+
+/// "reproduced": every condition is met; "direction": every effect has the right sign; else "not reproduced".
+std::string verdict_of(const std::vector<Finding>& findings);
+
+struct Experiment {
+  std::string slug, title, source;
+  std::string claim;              // what the system is said to do
+  std::string published;          // the figure that was published
+  std::string criterion;          // when the claim counts as reproduced here
+  std::vector<std::string> arms;  // what is compared
+  double budget_seconds;          // about what one seed takes on two cores
+  std::string tuned_by;  // metric by which --tune chooses an arm's learning rate: the smaller the better
+  double learning_rate;  // of every arm
+  void (*run)(uint64_t seed, Recorder& recorder);
+  std::vector<Finding> (*judge)(const Results& results);
+};
+
+/// The list to touch when adding one; by slug.
+const std::vector<Experiment>& all_experiments();
+
+}  // namespace gatewright::experiments

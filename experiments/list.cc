@@ -1,0 +1,12 @@
+#include "experiments/list.h"
+
+namespace gatewright::experiments {
+
+const std::vector<Experiment>& all_experiments() {
+  static const std::vector<Experiment> all = {
+      dynamic_moe(),
+  };
+  return all;
+}
+
+}  // namespace gatewright::experiments

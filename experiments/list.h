@@ -1,0 +1,10 @@
+// Every experiment, a function each in a file of its own.
+#pragma once
+
+#include "experiments/experiment.h"
+
+namespace gatewright::experiments {
+
+Experiment dynamic_moe();
+
+}  // namespace gatewright::experiments

@@ -1,0 +1,68 @@
+// What the experiments on generated language share: sequences drawn from tables of successors, and a small
+// decoder trained on them.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "gatewright/base/random.h"
+#include "gatewright/models/decoder.h"
+#include "gatewright/train/adamw.h"
+
+namespace gatewright::experiments {
+
+/// A language of single tokens: after each token, one of its successors.
+class SuccessorLanguage {
+ public:
+  /// Every token of `tokens` gets `successors` different ones among them, with probabilities drawn from
+  /// Dirichlet(1).
+  SuccessorLanguage(std::vector<int32_t> tokens, int64_t successors, RandomStream& random);
+
+  /// length + 1 tokens, the first drawn evenly.
+  std::vector<int32_t> sequence(int64_t length, RandomStream& random) const;
+
+ private:
+  struct Next {
+    std::vector<int32_t> token;
+    std::vector<double> up_to;  // cumulative probabilities
+  };
+  std::vector<int32_t> tokens_;
+  std::vector<Next> next_;  // of each token id
+};
+
+/// Rows of length + 1 tokens -> inputs and targets.
+Batch batch_of(const std::vector<std::vector<int32_t>>& rows);
+
+/// A decoder with its optimiser: AdamW with LibTorch's defaults (0.9, 0.999, decay 0.01).
+class SmallModel {
+ public:
+  /// recipe: [model], [experts], [routing] and [balance] as in a recipe, but for the vocabulary, which may be
+  /// smaller than that of any text.
+  SmallModel(const std::string& recipe, int64_t vocabulary, uint64_t seed, double learning_rate);
+
+  /// One optimiser step on the mean of the batches' losses, balance terms included.
+  struct Step {
+    double cross_entropy = 0;                    // mean over the batches
+    std::vector<double> experts_per_token = {};  // of each routed layer
+  };
+  Step step(const std::vector<Batch>& micro_batches);
+
+  struct Evaluation {
+    double cross_entropy = 0;
+    std::vector<RoutingRecord> routing = {};
+    std::vector<double> experts_per_token = {};
+  };
+  Evaluation evaluate(const Batch& batch);
+
+  Decoder& decoder() { return decoder_; }
+
+ private:
+  Decoder decoder_;
+  ParameterList parameters_;
+  AdamW optimizer_;
+  double learning_rate_;
+};
+
+double mean_of(const std::vector<double>& values);
+
+}  // namespace gatewright::experiments
