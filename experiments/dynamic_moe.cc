@@ -29,10 +29,12 @@ std::vector<std::string> arm_names() {
   return names;
 }
 
-/// Balance terms are means over the layers, as the sheet has them; ours are sums.
+/// Balance terms are means over the layers in the paper and sums here. The initial weights have the spread
+/// that linear maps of this size usually begin with: at 0.02 all experts begin equally likely, and the first
+/// steps visit six.
 std::string recipe_of(const Arm& arm) {
   std::string recipe = fmt::format(
-      "[model]\nhidden_size = 32\nnum_layers = {}\nnum_heads = 4\n"
+      "[model]\nhidden_size = 32\nnum_layers = {}\nnum_heads = 4\ninit = 0.1\n"
       "[experts]\nnum_experts = 16\nwidth = 16\n[routing]\n{}weights = \"as_is\"\n"
       "[balance.switch]\nweight = {}\n",
       kLayers, arm.routing, 0.01 / kLayers);
