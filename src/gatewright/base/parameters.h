@@ -31,6 +31,7 @@ struct Parameter {
   bool min_open = false;  // min itself is not allowed
   bool max_open = false;
   std::vector<std::string> choices = {};  // for strings: what is allowed, empty = anything
+  bool same_in_all_layers = false;        // of what the layers of a network share
 };
 
 /// "a whole number", "a number", "a text", "true or false", "a list of whole numbers", ...
@@ -79,6 +80,7 @@ struct Spec {
   std::string source;   // paper and section, or "" for common practice
   std::string formula;  // a few lines of plain text
   std::vector<Parameter> parameters = {};
+  bool across_layers = false;  // compares experts of several layers, which must have as many as each other
 };
 
 }  // namespace gatewright

@@ -61,6 +61,7 @@ class Decoder {
   const RotaryTable& rotary_table(int64_t positions);
 
   DecoderSpec spec_;
+  SharedModules shared_;
   Tensor embedding_, norm_, head_;
   std::vector<std::unique_ptr<Layer>> layers_;
   RotaryTable rotary_;

@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "gatewright/base/random.h"
+#include "gatewright/routing/shared_modules.h"
 #include "gatewright/tensor.h"
 
 namespace gatewright {
@@ -18,6 +19,7 @@ struct RoutingContext {
   Tensor token_ids = {};             // int64 [T]; needed by the scorer hash
   RandomStream* random = nullptr;    // this layer's stream; needed by what draws
   const Scores* previous = nullptr;  // scores of the routed layer below, for scorers that look at them
+  CarriedState* carried = nullptr;   // of this forward pass; nullptr: every layer begins anew
 };
 
 }  // namespace gatewright

@@ -101,7 +101,64 @@ void check_activation(const RouterSpec& spec, Problems& problems) {
       "\"identity\"; use \"softmax_chosen\"");
 }
 
+/// A piece of a router with its specification.
+struct KnownPiece {
+  const Piece* piece;
+  const Spec* spec;
+};
+
+template <typename Factory>
+void add_known(std::vector<KnownPiece>& known, const Registry<Factory>& registry, const Piece& piece) {
+  if (const auto* entry = registry.find(piece.name)) known.push_back({&piece, &entry->spec});
+}
+
+std::vector<KnownPiece> pieces_of(const RouterSpec& router) {
+  std::vector<KnownPiece> known;
+  add_known(known, scorers(), router.scorer);
+  add_known(known, choice::selectors(), router.selector);
+  for (const Piece& d : router.decorators) {
+    add_known(known, scorer_decorators(), d);
+    add_known(known, choice::selector_decorators(), d);
+  }
+  for (const Piece& term : router.balance) add_known(known, balance_terms(), term);
+  return known;
+}
+
+/// The same piece in two layers of one network.
+void check_agreement(const RoutedLayer& a, const KnownPiece& in_a, const RoutedLayer& b,
+                     const KnownPiece& in_b, Problems& problems) {
+  for (const Parameter& p : in_a.spec->parameters) {
+    if (!p.same_in_all_layers) continue;
+    const Value &first = in_a.piece->values.all().at(p.name), &second = in_b.piece->values.all().at(p.name);
+    problems.expect(first == second,
+                    "{} = {} in layer {} and {} in layer {}, but the layers with {} share it; give them the "
+                    "same value",
+                    p.name, to_string(first), a.layer, to_string(second), b.layer, in_a.spec->name);
+  }
+  problems.expect(
+      !in_a.spec->across_layers || a.num_experts == b.num_experts,
+      "num_experts = {} in layer {} and {} in layer {}, but {} compares the experts of the layers "
+      "that have it; give them the same number, or leave {} out of one of them",
+      a.num_experts, a.layer, b.num_experts, b.layer, in_a.spec->name, in_a.spec->name);
+}
+
 }  // namespace
+
+std::vector<std::string> network_problems(const std::vector<RoutedLayer>& layers) {
+  Problems problems;
+  struct First {
+    const RoutedLayer* layer;
+    KnownPiece piece;
+  };
+  std::map<const Spec*, First> first;
+  for (const RoutedLayer& layer : layers) {
+    for (const KnownPiece& known : pieces_of(*layer.router)) {
+      const auto [it, is_new] = first.try_emplace(known.spec, First{&layer, known});
+      if (!is_new) check_agreement(*it->second.layer, it->second.piece, layer, known, problems);
+    }
+  }
+  return problems.take();
+}
 
 std::vector<std::string> router_problems(const RouterSpec& spec, int64_t num_experts) {
   Problems problems;

@@ -37,4 +37,13 @@ struct RouterSpec {
 /// Why no router of so many experts can be made of these pieces: a sentence each, empty when one can.
 std::vector<std::string> router_problems(const RouterSpec& spec, int64_t num_experts);
 
+/// A routed layer of a network, for what its routers must agree on.
+struct RoutedLayer {
+  int64_t layer = 0;
+  int64_t num_experts = 0;
+  const RouterSpec* router = nullptr;
+};
+/// Why these routers cannot be in one network: a sentence each, empty when they can.
+std::vector<std::string> network_problems(const std::vector<RoutedLayer>& layers);
+
 }  // namespace gatewright

@@ -23,7 +23,11 @@ class Scorer {
 struct RouterSizes {
   int64_t hidden_size = 0;
   int64_t num_experts = 0;
+  SharedModules* network = nullptr;  // borrowed while routers are made; nullptr: a router for itself
 };
+
+/// Fails unless hidden [T, H] has the width of weight [out, H].
+void check_width(const Tensor& hidden, const Tensor& weight, const RoutingContext& context);
 
 using ScorerFactory =
     std::function<std::unique_ptr<Scorer>(const Values&, const RouterSizes&, RandomStream&)>;

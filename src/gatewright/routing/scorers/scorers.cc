@@ -7,15 +7,11 @@
 #include "gatewright/base/parallel.h"
 
 namespace gatewright {
-namespace {
 
-/// weight [out, H] must fit hidden [T, H].
 void check_width(const Tensor& hidden, const Tensor& weight, const RoutingContext& context) {
   require(hidden.size(1) == weight.size(1), "layer {}: the router reads hidden states of width {}, got {}",
           context.layer, weight.size(1), hidden.size(1));
 }
-
-}  // namespace
 
 LinearScorer::LinearScorer(const RouterSizes& sizes, bool bias, double standard_deviation,
                            RandomStream& random)
