@@ -5,9 +5,12 @@
 #include <vector>
 
 #include "gatewright/base/random.h"
+#include "gatewright/text/bpe_trainer.h"
 #include "gatewright/text/corpus.h"
 #include "gatewright/train/recipe.h"
 #include "gatewright/train/train.h"
+#include "gatewright/train/trainer.h"
+#include "gatewright/train/training_data.h"
 #include "tests/testing.h"
 
 namespace gatewright {
@@ -72,6 +75,35 @@ class Recorder : public Events {
 
   std::vector<std::string> notes, warnings;
   std::vector<OrderedJson> rows;
+};
+
+/// A model, its data and a trainer, as train_model puts them together.
+class Setting {
+ public:
+  explicit Setting(const std::vector<std::string>& settings)
+      : recipe(small_recipe(settings)),
+        data(prepare_data(small_corpus(), train_tokenizer(small_corpus(), 300, events), folder_.path(),
+                          events)),
+        model(with_vocabulary(recipe.model, data.tokenizer.vocab_size()), recipe.seed),
+        stream(data.cache, recipe.train.sequence_length, data.token_bytes, recipe.seed),
+        trainer(model, stream, recipe.train) {}
+
+  ParameterList parameters() const { return model.parameters(); }
+
+ private:
+  static DecoderSpec with_vocabulary(DecoderSpec spec, int64_t size) {
+    spec.vocab_size = size;
+    return spec;
+  }
+  TemporaryFolder folder_;
+  Recorder events;
+
+ public:
+  Recipe recipe;
+  TrainingData data;
+  Decoder model;
+  TrainStream stream;
+  Trainer trainer;
 };
 
 }  // namespace gatewright

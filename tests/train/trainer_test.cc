@@ -6,9 +6,7 @@
 #include <numbers>
 
 #include "gatewright/layers/cross_entropy.h"
-#include "gatewright/text/bpe_trainer.h"
 #include "gatewright/train/packed_tensors.h"
-#include "gatewright/train/training_data.h"
 #include "tests/train/small_training.h"
 
 namespace gatewright {
@@ -16,35 +14,6 @@ namespace {
 
 using testing::AllOf;
 using testing::HasSubstr;
-
-/// A model, its data and a trainer, as train_model puts them together.
-class Setting {
- public:
-  explicit Setting(const std::vector<std::string>& settings)
-      : recipe(small_recipe(settings)),
-        data(prepare_data(small_corpus(), train_tokenizer(small_corpus(), 300, events), folder_.path(),
-                          events)),
-        model(with_vocabulary(recipe.model, data.tokenizer.vocab_size()), recipe.seed),
-        stream(data.cache, recipe.train.sequence_length, data.token_bytes, recipe.seed),
-        trainer(model, stream, recipe.train) {}
-
-  ParameterList parameters() const { return model.parameters(); }
-
- private:
-  static DecoderSpec with_vocabulary(DecoderSpec spec, int64_t size) {
-    spec.vocab_size = size;
-    return spec;
-  }
-  TemporaryFolder folder_;
-  Recorder events;
-
- public:
-  Recipe recipe;
-  TrainingData data;
-  Decoder model;
-  TrainStream stream;
-  Trainer trainer;
-};
 
 TEST(Trainer, AStepReportsTheLossOfTheBatchItLearnsFrom) {
   Setting setting({"train.batch_size=3"});

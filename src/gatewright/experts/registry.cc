@@ -56,7 +56,12 @@ std::vector<Parameter> shared_parameters() {
                       .choices = {"swiglu", "gelu", "relu"}},
                      {.name = "gate",
                       .help = "multiply their output by a learned sigmoid gate (Qwen2-MoE)",
-                      .default_value = false}});
+                      .default_value = false},
+                     {.name = "scale",
+                      .help = "factor of their output; 0.5 with routing.scale = 0.5 gives the mean of both",
+                      .default_value = 1.0,
+                      .min = -1e6,
+                      .max = 1e6}});
   for (Parameter& p : parameters) {
     if (p.name != "width") continue;
     p.help = "width of one shared expert";
@@ -97,12 +102,13 @@ const Registry<ExpertBankDecoratorFactory>& expert_bank_decorators() {
       {{{.name = "shared",
          .summary = "adds dense experts that every token visits",
          .source = "Dai et al. 2024, DeepSeekMoE, eq. 9; the gate: Yang et al. 2024, Qwen2 Technical Report",
-         .formula = "out = routed(x) + g ffn(x),  g = 1, or sigmoid(w . x) with gate",
+         .formula = "out = routed(x) + scale g ffn(x),  g = 1, or sigmoid(w . x) with gate",
          .parameters = shared_parameters()},
         [](std::unique_ptr<ExpertBank> routed, const Values& v, const ExpertSizes& s,
            RandomStream& r) -> std::unique_ptr<ExpertBank> {
           SharedOptions options = {.ffn = options_of(v, activation_of(v.text("activation"))),
-                                   .gate = v.flag("gate")};
+                                   .gate = v.flag("gate"),
+                                   .scale = v.number("scale")};
           options.ffn.width *= v.integer("num_shared");
           return std::make_unique<SharedExperts>(std::move(routed), s, options, r);
         }}});

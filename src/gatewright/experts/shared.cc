@@ -7,7 +7,8 @@ SharedExperts::SharedExperts(std::unique_ptr<ExpertBank> routed, const ExpertSiz
     : routed_(std::move(routed)),
       ffn_(make_ffn_parameters(0, sizes.hidden_size, options.ffn, random)),
       activation_(options.ffn.activation),
-      recompute_(options.ffn.recompute) {
+      recompute_(options.ffn.recompute),
+      scale_(options.scale) {
   if (!options.gate) return;
   gate_ = at::empty({1, sizes.hidden_size}, at::kFloat);
   float* values = gate_.data_ptr<float>();
@@ -19,6 +20,9 @@ SharedExperts::SharedExperts(std::unique_ptr<ExpertBank> routed, const ExpertSiz
 Tensor SharedExperts::forward(const Tensor& hidden, const Assignment& assignment) {
   Tensor weight;
   if (gate_.defined()) weight = at::sigmoid(at::mv(hidden.to(at::kFloat), gate_.squeeze(0)));
+  if (scale_ != 1.0)
+    weight = weight.defined() ? weight * scale_
+                              : at::full({hidden.size(0)}, scale_, hidden.options().dtype(at::kFloat));
   return routed_->forward(hidden, assignment) + dense_ffn(hidden, ffn_, activation_, weight, recompute_);
 }
 

@@ -1,5 +1,6 @@
 // Shared experts: a dense feed-forward that every token visits, added to the routed sum (DeepSeekMoE, Dai et
-// al. 2024, eq. 9), optionally times a sigmoid gate of its own (Qwen2-MoE, Yang et al. 2024).
+// al. 2024, eq. 9), optionally times a
+// constant and a sigmoid gate of its own (Qwen2-MoE, Yang et al. 2024).
 #pragma once
 
 #include <memory>
@@ -11,6 +12,7 @@ namespace gatewright {
 struct SharedOptions {
   FeedForwardOptions ffn;  // its width is that of all shared experts together
   bool gate = false;
+  double scale = 1;  // factor of their output
 };
 
 class SharedExperts : public ExpertBank {
@@ -32,6 +34,7 @@ class SharedExperts : public ExpertBank {
   Tensor gate_;  // [1, H], or undefined
   Activation activation_;
   bool recompute_;
+  double scale_;
 };
 
 }  // namespace gatewright

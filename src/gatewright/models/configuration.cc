@@ -40,6 +40,17 @@ void check_layers(Problems& problems, const std::vector<FeedForwardSpec>& layers
         fmt::format("layer{} {}: {}", where.size() > 1 ? "s" : "", fmt::join(where, ", "), problem));
 }
 
+void check_network(Problems& problems, const std::vector<FeedForwardSpec>& layers) {
+  std::vector<RoutedLayer> routed;
+  for (size_t i = 0; i < layers.size(); ++i) {
+    if (layers[i].routed)
+      routed.push_back({.layer = static_cast<int64_t>(i),
+                        .num_experts = layers[i].num_experts,
+                        .router = &layers[i].router});
+  }
+  for (std::string& problem : network_problems(routed)) problems.push_back(std::move(problem));
+}
+
 /// A number of parameters. Sizes come from files, so arithmetic that would wrap is an error.
 struct Count {
   int64_t value = 0;
@@ -66,7 +77,21 @@ Count scorer_parameters(const FeedForwardSpec& layer, Count hidden) {
   if (scorer.name == "linear") return experts * hidden + (scorer.values.flag("bias") ? experts : 0);
   if (scorer.name == "cosine") return scorer.values.integer("projection_size") * (hidden + experts) + 1;
   if (scorer.name == "mlp") return scorer.values.integer("router_width") * (hidden + 1 + experts) + experts;
+  if (scorer.name == "recurrent") {
+    const Count size = scorer.values.integer("recurrent_size");
+    return size * experts + (scorer.values.flag("shared_projector") ? Count(0) : size * hidden);
+  }
   return 0;
+}
+
+/// Of the modules that the routers of all layers share.
+Count shared_router_parameters(const DecoderSpec& s) {
+  const auto recurrent = std::ranges::find_if(
+      s.layers, [](const FeedForwardSpec& l) { return l.routed && l.router.scorer.name == "recurrent"; });
+  if (recurrent == s.layers.end()) return 0;
+  const Values& v = recurrent->router.scorer.values;
+  const Count size = v.integer("recurrent_size"), gates = v.text("cell") == "gru" ? 3 : 1;
+  return 2 * (gates * (size * size + size)) + (v.flag("shared_projector") ? size * s.hidden_size : Count(0));
 }
 
 /// Of the scorer and of noise whose size is learned.
@@ -103,6 +128,7 @@ void validate(const DecoderSpec& s) {
          s.num_kv_heads);
   expect(problems, !s.layers.empty(), "the model has no layers");
   check_layers(problems, s.layers);
+  check_network(problems, s.layers);
   if (!problems.empty())
     throw UsageError(fmt::format("the model cannot be built: {}", fmt::join(problems, "; ")));
 }
@@ -132,7 +158,8 @@ int64_t shared_parameters(const FeedForwardSpec& layer, int64_t hidden_size) {
 }
 
 ParameterCounts count_parameters(const DecoderSpec& s, std::optional<double> open_experts) {
-  const Count shared = Count(s.vocab_size) * s.hidden_size * (s.tie_word_embeddings ? 1 : 2) + s.hidden_size;
+  const Count shared = Count(s.vocab_size) * s.hidden_size * (s.tie_word_embeddings ? 1 : 2) + s.hidden_size +
+                       shared_router_parameters(s);
   Count total = shared, active = shared;
   for (const FeedForwardSpec& layer : s.layers) {
     Count always = attention_parameters(s) + 2 * s.hidden_size;

@@ -9,6 +9,7 @@
 #include "gatewright/layers/linear.h"
 #include "gatewright/layers/rms_norm.h"
 #include "gatewright/layers/rotary.h"
+#include "gatewright/models/published_names.h"
 
 namespace gatewright {
 namespace {
@@ -61,7 +62,8 @@ Tensor positions_of(const Batch& batch, int64_t already_cached) {
 }  // namespace
 
 struct Decoder::Layer {
-  Layer(const DecoderSpec& spec, const FeedForwardSpec& feed_forward, int64_t index, uint64_t seed)
+  Layer(const DecoderSpec& spec, const FeedForwardSpec& feed_forward, int64_t index, uint64_t seed,
+        SharedModules& shared)
       : prefix("model.layers." + std::to_string(index) + "."),
         attention(spec, seed, prefix + "self_attn."),
         input_norm(ones_parameter(spec.hidden_size)),
@@ -73,7 +75,8 @@ struct Decoder::Layer {
                                   {.width = feed_forward.dense_width, .init = spec.initializer_range}, init);
       return;
     }
-    const RouterSizes sizes{.hidden_size = spec.hidden_size, .num_experts = feed_forward.num_experts};
+    const RouterSizes sizes{
+        .hidden_size = spec.hidden_size, .num_experts = feed_forward.num_experts, .network = &shared};
     router = std::make_unique<Router>(feed_forward.router, sizes, init);
     experts = make_expert_bank(
         feed_forward.experts, feed_forward.expert_decorators,
@@ -98,12 +101,12 @@ struct Decoder::Layer {
   RandomStream random;
 };
 
-Decoder::Decoder(DecoderSpec spec, uint64_t seed) : spec_(std::move(spec)) {
+Decoder::Decoder(DecoderSpec spec, uint64_t seed) : spec_(std::move(spec)), shared_(seed) {
   validate(spec_);
   embedding_ =
       projection(seed, "model.embed_tokens", spec_.vocab_size, spec_.hidden_size, spec_.initializer_range);
   for (int64_t i = 0; i < spec_.num_layers(); ++i) {
-    layers_.push_back(std::make_unique<Layer>(spec_, spec_.layers[static_cast<size_t>(i)], i, seed));
+    layers_.push_back(std::make_unique<Layer>(spec_, spec_.layers[static_cast<size_t>(i)], i, seed, shared_));
   }
   norm_ = ones_parameter(spec_.hidden_size);
   if (!spec_.tie_word_embeddings)
@@ -160,6 +163,8 @@ DecoderOutput Decoder::forward(const Batch& batch, const ForwardOptions& options
   check_tokens(flat_tokens, spec_.vocab_size);
   DecoderOutput output;
   const RotaryTable& table = rotary_table(cached + length);
+  CarriedState carried_state;
+  std::vector<Router*> routers;
   Tensor x = embed_tokens(batch.tokens, embedding_), delta;
   // x + delta and the norm that follows are one operation.
   const auto add_and_norm = [&](const Tensor& weight) {
@@ -178,19 +183,23 @@ DecoderOutput Decoder::forward(const Batch& batch, const ForwardOptions& options
       continue;
     }
     RandomStream evaluation(0, layer.prefix + "evaluation");
-    const RoutingContext context{
-        .layer = static_cast<int64_t>(i),
-        .training = options.training,
-        .step = options.step,
-        .num_sequences = rows,
-        .token_ids = flat_tokens,
-        .random = options.training ? &layer.random : &evaluation,
-        .previous = output.routing.empty() ? nullptr : &output.routing.back().scores};
+    const RoutingContext context{.layer = static_cast<int64_t>(i),
+                                 .training = options.training,
+                                 .step = options.step,
+                                 .num_sequences = rows,
+                                 .token_ids = flat_tokens,
+                                 .random = options.training ? &layer.random : &evaluation,
+                                 .previous = output.routing.empty() ? nullptr : &output.routing.back().scores,
+                                 .carried = &carried_state};
     RoutingRecord record = layer.router->route(normed, context);
     delta = layer.experts->forward(normed, record.assignment).view_as(x);
+    output.routing.push_back(std::move(record));
+    routers.push_back(layer.router.get());
+  }
+  add_network_balance(routers, output.routing, options.step);
+  for (const RoutingRecord& record : output.routing) {
     if (record.loss.defined())
       output.balance_loss = output.balance_loss.defined() ? output.balance_loss + record.loss : record.loss;
-    output.routing.push_back(std::move(record));
   }
   output.hidden = add_and_norm(norm_);
   return output;
@@ -211,7 +220,13 @@ Tensor Decoder::logits(const Tensor& hidden) const { return linear_layer(hidden,
 ParameterList Decoder::parameters() const {
   ParameterList list;
   list.push_back({.name = "model.embed_tokens.weight", .tensor = embedding_});
-  for (const auto& layer : layers_) layer->collect(list);
+  shared_.collect(list, "model.");
+  for (size_t i = 0; i < layers_.size(); ++i) {
+    ParameterList own;
+    layers_[i]->collect(own);
+    for (NamedTensor& p : own) p.name = published_name(spec_.layers[i], std::move(p.name));
+    list.insert(list.end(), own.begin(), own.end());
+  }
   add_norm(list, "model.norm.weight", norm_);
   if (head_.defined()) list.push_back({.name = "lm_head.weight", .tensor = head_});
   return list;

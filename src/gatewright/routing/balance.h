@@ -5,6 +5,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "gatewright/base/registry.h"
 #include "gatewright/routing/assignment.h"
@@ -15,12 +16,19 @@
 
 namespace gatewright {
 
+struct RoutingRecord;
+
 class BalanceTerm {
  public:
   virtual ~BalanceTerm() = default;
   /// The term for one micro-batch, a float32 scalar with gradient and without its weight; undefined when the
   /// term has no loss.
   virtual Tensor loss(const Scores& scores, const Assignment& assignment, const RoutingContext& context) = 0;
+  /// Whether the term is over all layers together: then it has no loss of one layer, and network_loss is
+  /// asked once a forward pass, of the first layer's term.
+  virtual bool over_network() const { return false; }
+  /// The same as loss, of the layers that have this term, in order.
+  virtual Tensor network_loss(const std::vector<const RoutingRecord*>& /*layers*/) { return {}; }
   /// Changes what the selector sees before it chooses (loss-free bias).
   virtual void before_choice(Scores&) {}
   /// Called after each optimiser step.

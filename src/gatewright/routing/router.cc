@@ -139,4 +139,42 @@ void Router::collect(ParameterList& parameters, const std::string& prefix) const
   for (const WeightedTerm& t : balance_) t.term->collect(parameters, prefix);
 }
 
+namespace {
+
+bool has_term(Router& router, const std::string& name) {
+  return std::ranges::find(router.balance(), name, &WeightedTerm::name) != router.balance().end();
+}
+
+/// A term that layer `first` is the first to have.
+void add_network_term(WeightedTerm& term, size_t first, const std::vector<Router*>& routers,
+                      std::vector<RoutingRecord>& records, int64_t step) {
+  std::vector<const RoutingRecord*> layers;
+  size_t last = first;
+  for (size_t i = first; i < routers.size(); ++i) {
+    if (!has_term(*routers[i], term.name)) continue;
+    layers.push_back(&records[i]);
+    last = i;
+  }
+  const Tensor value = term.term->network_loss(layers);
+  if (!value.defined()) return;
+  RoutingRecord& record = records[last];
+  const double weight = term.weight_at(step);
+  std::ranges::find(record.balance, term.name, &RoutingRecord::TermValue::name)->value = value.detach();
+  record.loss = record.loss.defined() ? record.loss + value * weight : value * weight;
+}
+
+}  // namespace
+
+void add_network_balance(const std::vector<Router*>& routers, std::vector<RoutingRecord>& records,
+                         int64_t step) {
+  for (size_t i = 0; i < routers.size(); ++i) {
+    for (WeightedTerm& term : routers[i]->balance()) {
+      const auto before = [&](Router* r) { return has_term(*r, term.name); };
+      const auto end = routers.begin() + static_cast<std::ptrdiff_t>(i);
+      if (term.term->over_network() && std::none_of(routers.begin(), end, before))
+        add_network_term(term, i, routers, records, step);
+    }
+  }
+}
+
 }  // namespace gatewright

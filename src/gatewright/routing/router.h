@@ -31,6 +31,8 @@ class Router {
   /// After each optimiser step: rules without a loss act, buffers over micro-batches are emptied.
   void end_step();
   void collect(ParameterList& parameters, const std::string& prefix) const;
+  /// The balance terms, in their order.
+  std::vector<WeightedTerm>& balance() { return balance_; }
 
  private:
   choice::Selection select(const Scores& scores, const RoutingContext& context) const;
@@ -43,5 +45,10 @@ class Router {
   choice::WeightRule weights_;
   std::vector<WeightedTerm> balance_;
 };
+
+/// The balance terms over all layers of one forward pass: the value of each stands in the record of the last
+/// layer that has it, and its loss is added to that record's. routers[i] made records[i].
+void add_network_balance(const std::vector<Router*>& routers, std::vector<RoutingRecord>& records,
+                         int64_t step);
 
 }  // namespace gatewright

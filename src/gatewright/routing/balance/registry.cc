@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "gatewright/routing/balance/pooled_switch.h"
 #include "gatewright/routing/balance/terms.h"
 
 namespace gatewright {
@@ -29,6 +30,21 @@ std::vector<Parameter> with_weight(double weight, std::vector<Parameter> own = {
 BalanceScope scope(const std::string& name) {
   if (name == "micro_batch") return BalanceScope::kMicroBatch;
   return name == "sequence" ? BalanceScope::kSequence : BalanceScope::kGlobalBatch;
+}
+
+Registry<BalanceFactory>::Entry pooled_switch() {
+  std::vector<Parameter> parameters = with_weight(0.01);
+  for (Parameter& p : parameters) p.same_in_all_layers = true;
+  return {
+      {.name = "pooled_switch",
+       .summary = "load-balancing loss over the tokens of all layers together",
+       .source = "Qiu et al. 2024, Layerwise Recurrent Router for Mixture-of-Experts; so in Mixtral's code",
+       .formula = "E * sum_e f_e P_e over all tokens of all layers; k at balance",
+       .parameters = std::move(parameters),
+       .across_layers = true},
+      [](const Values&, const RouterSizes&) -> std::unique_ptr<BalanceTerm> {
+        return std::make_unique<PooledSwitch>();
+      }};
 }
 
 }  // namespace
@@ -86,6 +102,7 @@ const Registry<BalanceFactory>& balance_terms() {
            [](const Values& v, const RouterSizes& s) -> std::unique_ptr<BalanceTerm> {
              return std::make_unique<LossFreeBias>(v.number("rate"), s.num_experts);
            }},
+          pooled_switch(),
       });
   return registry;
 }

@@ -1,4 +1,5 @@
 #include "gatewright/routing/scorers/decorators.h"
+#include "gatewright/routing/scorers/recurrent.h"
 #include "gatewright/routing/scorers/scorers.h"
 
 namespace gatewright {
@@ -15,6 +16,67 @@ Parameter init_parameter() {
 MlpScorer::Nonlinearity nonlinearity(const std::string& name) {
   if (name == "tanh") return MlpScorer::Nonlinearity::kTanh;
   return name == "relu" ? MlpScorer::Nonlinearity::kRelu : MlpScorer::Nonlinearity::kSilu;
+}
+
+RecurrentOptions recurrent_options(const Values& v) {
+  using State = RecurrentOptions::State;
+  const std::string& state = v.text("state");
+  return {.size = v.integer("recurrent_size"),
+          .gru = v.text("cell") == "gru",
+          .shared_projector = v.flag("shared_projector"),
+          .init = v.number("init"),
+          .state = state == "passed"        ? State::kPassed
+                   : state == "not_passing" ? State::kNotPassing
+                                            : State::kDetach};
+}
+
+Registry<ScorerFactory>::Entry recurrent() {
+  return {
+      {.name = "recurrent",
+       .summary = "a state that each token carries through the routers of all layers (RMoE)",
+       .source = "Qiu et al. 2024, Layerwise Recurrent Router for Mixture-of-Experts",
+       .formula = "h' = cell(W1 x, h of the layer below);  logits = W2 h',  W1 [P, H], W2 [E, P]",
+       .parameters = {{.name = "recurrent_size",
+                       .help = "width P of the state and of the cell, which all layers share",
+                       .default_value = int64_t{128},
+                       .min = 1,
+                       .max = 65536,
+                       .same_in_all_layers = true},
+                      {.name = "cell",
+                       .help = "a gated recurrent unit, or h' = tanh(Win u + bin + Whn h + bhn)",
+                       .default_value = std::string("gru"),
+                       .choices = {"gru", "rnn"},
+                       .same_in_all_layers = true},
+                      {.name = "state",
+                       .help = "hand the state to the next layer, hand it without its gradient, or begin at "
+                               "zero in every layer",
+                       .default_value = std::string("passed"),
+                       .choices = {"passed", "detach", "not_passing"}},
+                      {.name = "shared_projector",
+                       .help = "one W1 for all layers",
+                       .default_value = false,
+                       .same_in_all_layers = true},
+                      init_parameter()}},
+      [](const Values& v, const RouterSizes& s, RandomStream& r) -> std::unique_ptr<Scorer> {
+        return std::make_unique<RecurrentScorer>(s, recurrent_options(v), r);
+      }};
+}
+
+Registry<ScorerDecoratorFactory>::Entry residual_logits() {
+  return {{.name = "residual_logits",
+           .summary = "adds a share of the probabilities of the layer below",
+           .source = "Qiu et al. 2024, Layerwise Recurrent Router for Mixture-of-Experts (an ablation)",
+           .formula = "g_l = softmax(logits_l) + alpha g_(l-1);  logits' = ln g_l",
+           .parameters = {{.name = "alpha",
+                           .help = "share of the layer below",
+                           .default_value = 0.5,
+                           .min = 0,
+                           .max = 100}},
+           .across_layers = true},
+          [](std::unique_ptr<Scorer> inner, const Values& v, const RouterSizes&,
+             RandomStream&) -> std::unique_ptr<Scorer> {
+            return std::make_unique<ResidualLogits>(std::move(inner), v.number("alpha"));
+          }};
 }
 
 }  // namespace
@@ -103,6 +165,7 @@ const Registry<ScorerFactory>& scorers() {
            [](const Values& v, const RouterSizes& s, RandomStream&) -> std::unique_ptr<Scorer> {
              return std::make_unique<RandomScorer>(s, v.number("std"));
            }},
+          recurrent(),
       });
   return registry;
 }
@@ -141,6 +204,7 @@ const Registry<ScorerDecoratorFactory>& scorer_decorators() {
                           return std::make_unique<Noise>(std::move(inner), v.number("std"), v.flag("learned"),
                                                          s);
                         }},
+                       residual_logits(),
                        {{.name = "logit_bias",
                          .summary = "fixed values added to the logits of a layer: steering by hand",
                          .source = "common practice",
