@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <string>
 
+#include "gatewright/experts/expert_context.h"
 #include "gatewright/routing/assignment.h"
 #include "gatewright/routing/named_tensor.h"
 #include "gatewright/tensor.h"
@@ -22,7 +23,12 @@ class ExpertBank {
 
   /// hidden [T, H] -> [T, H]: for each token the sum over its experts of weight * expert(hidden), zero for a
   /// token that no expert computes. Gradients reach hidden, the parameters and assignment.weight.
-  virtual Tensor forward(const Tensor& hidden, const Assignment& assignment) = 0;
+  virtual Tensor forward(const Tensor& hidden, const Assignment& assignment,
+                         const ExpertContext& context) = 0;
+  /// The same outside training.
+  Tensor forward(const Tensor& hidden, const Assignment& assignment) {
+    return forward(hidden, assignment, ExpertContext{});
+  }
 
   /// Appends the parameters: prefix + ".experts.{}.up_proj.weight" and so on.
   virtual void collect(ParameterList& parameters, const std::string& prefix) const = 0;

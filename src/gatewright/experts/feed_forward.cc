@@ -62,7 +62,7 @@ FeedForwardExperts::FeedForwardExperts(const ExpertSizes& sizes, const FeedForwa
       recompute_(options.recompute),
       layer_(sizes.layer) {}
 
-Tensor FeedForwardExperts::forward(const Tensor& hidden, const Assignment& assignment) {
+Tensor FeedForwardExperts::forward(const Tensor& hidden, const Assignment& assignment, const ExpertContext&) {
   require(assignment.num_experts() == num_experts(),
           "layer {}: an assignment for {} experts reached a bank of {} experts", layer_,
           assignment.num_experts(), num_experts());

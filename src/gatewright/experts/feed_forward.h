@@ -34,7 +34,8 @@ int64_t ffn_parameters(const FfnTensors& ffn);
 class FeedForwardExperts : public ExpertBank {
  public:
   FeedForwardExperts(const ExpertSizes& sizes, const FeedForwardOptions& options, RandomStream& random);
-  Tensor forward(const Tensor& hidden, const Assignment& assignment) override;
+  using ExpertBank::forward;
+  Tensor forward(const Tensor& hidden, const Assignment& assignment, const ExpertContext& context) override;
   void collect(ParameterList& parameters, const std::string& prefix) const override;
   int64_t num_experts() const override { return ffn_.up.size(0); }
   double flops_per_pair() const override { return ffn_flops(ffn_); }

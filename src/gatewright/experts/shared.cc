@@ -17,13 +17,15 @@ SharedExperts::SharedExperts(std::unique_ptr<ExpertBank> routed, const ExpertSiz
   gate_.set_requires_grad(true);
 }
 
-Tensor SharedExperts::forward(const Tensor& hidden, const Assignment& assignment) {
+Tensor SharedExperts::forward(const Tensor& hidden, const Assignment& assignment,
+                              const ExpertContext& context) {
   Tensor weight;
   if (gate_.defined()) weight = at::sigmoid(at::mv(hidden.to(at::kFloat), gate_.squeeze(0)));
   if (scale_ != 1.0)
     weight = weight.defined() ? weight * scale_
                               : at::full({hidden.size(0)}, scale_, hidden.options().dtype(at::kFloat));
-  return routed_->forward(hidden, assignment) + dense_ffn(hidden, ffn_, activation_, weight, recompute_);
+  return routed_->forward(hidden, assignment, context) +
+         dense_ffn(hidden, ffn_, activation_, weight, recompute_);
 }
 
 void SharedExperts::collect(ParameterList& parameters, const std::string& prefix) const {

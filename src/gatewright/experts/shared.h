@@ -19,7 +19,8 @@ class SharedExperts : public ExpertBank {
  public:
   SharedExperts(std::unique_ptr<ExpertBank> routed, const ExpertSizes& sizes, const SharedOptions& options,
                 RandomStream& random);
-  Tensor forward(const Tensor& hidden, const Assignment& assignment) override;
+  using ExpertBank::forward;
+  Tensor forward(const Tensor& hidden, const Assignment& assignment, const ExpertContext& context) override;
   /// ".shared_expert" and ".shared_expert_gate" as Qwen2-MoE has them, or ".shared_experts" as DeepSeek.
   void collect(ParameterList& parameters, const std::string& prefix) const override;
   int64_t num_experts() const override { return routed_->num_experts(); }

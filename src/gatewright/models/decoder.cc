@@ -192,7 +192,9 @@ DecoderOutput Decoder::forward(const Batch& batch, const ForwardOptions& options
                                  .previous = output.routing.empty() ? nullptr : &output.routing.back().scores,
                                  .carried = &carried_state};
     RoutingRecord record = layer.router->route(normed, context);
-    delta = layer.experts->forward(normed, record.assignment).view_as(x);
+    delta = layer.experts
+                ->forward(normed, record.assignment, {.training = options.training, .random = context.random})
+                .view_as(x);
     output.routing.push_back(std::move(record));
     routers.push_back(layer.router.get());
   }

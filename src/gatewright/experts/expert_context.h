@@ -1,0 +1,16 @@
+// What an expert bank may know besides tokens and assignment.
+#pragma once
+
+#include "gatewright/base/random.h"
+
+namespace gatewright {
+
+struct ExpertContext {
+  bool training = false;           // dropout works in training only
+  RandomStream* random = nullptr;  // this layer's stream; needed by what draws
+};
+
+/// The stream; fails naming `what` when there is none.
+RandomStream& stream_for(const ExpertContext& context, const char* what);
+
+}  // namespace gatewright
