@@ -105,7 +105,7 @@ TEST(ParameterCounts, AreWhatABuiltModelHas) {
       specs.back().layers[0].experts = make_piece(expert_banks(), bank, {{"biases", biases}});
     }
   }
-  for (const char* scorer : {"linear", "cosine", "mlp", "hash", "random", "recurrent"}) {
+  for (const char* scorer : {"linear", "cosine", "mlp", "hash", "random", "recurrent", "mixture"}) {
     specs.push_back(tiny_spec(1));
     specs.back().layers[0].router.scorer = make_piece(scorers(), scorer);
   }

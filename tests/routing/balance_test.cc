@@ -36,7 +36,7 @@ TEST(EveryBalanceTerm, IsRegisteredUnderTheNameThatRecipesUse) {
 }
 
 TEST(EveryBalanceTerm, IsFiniteForAwkwardBatches) {
-  for (const std::string& name : balance_terms().names()) {
+  for (const std::string& name : general_terms()) {
     const Scores masked =
         scores_of(tensor({choice::kMask, 1, choice::kMask, choice::kMask, 0, choice::kMask}, {2, 3}));
     for (const auto& [scores, chosen] :
@@ -61,7 +61,7 @@ TEST(EveryBalanceTerm, HasTheGradientOfItsLoss) {
   for (int t = 0; t < 12; ++t)
     chosen.push_back({static_cast<int32_t>(random.below(2)), static_cast<int32_t>(2 + random.below(2))});
   int with_loss = 0;
-  for (const std::string& name : balance_terms().names()) {
+  for (const std::string& name : general_terms()) {
     std::vector<Given> settings = {{}};
     if (name == "switch")
       settings = {{}, {{"scope", std::string("sequence")}}, {{"scope", std::string("global_batch")}}};
@@ -93,7 +93,7 @@ TEST(EveryBalanceTerm, IsTheSameWhenTokensAreReordered) {
   for (int64_t t : order) reordered.push_back(chosen[static_cast<size_t>(t)]);
   const Scores scores = scores_of(logits),
                moved = scores_of(logits.index_select(0, at::tensor(order, at::kLong)));
-  for (const std::string& name : balance_terms().names()) {
+  for (const std::string& name : general_terms()) {
     const Tensor a = make_term(name)->loss(scores, assign(scores, chosen), {.training = true});
     if (!a.defined()) continue;
     EXPECT_NEAR(a.item<double>(), value(*make_term(name), moved, assign(moved, reordered)), 1e-5) << name;

@@ -65,14 +65,15 @@ void expect_documented(const std::string& text, const Registry& registry,
 
 TEST(Documentation, HasARowForEveryPieceOfRouting) {
   const std::string text = page("routing.md");
-  expect_documented(text, scorers(), {"linear", "cosine", "mlp", "hash", "random", "recurrent"});
+  expect_documented(text, scorers(), {"linear", "cosine", "mlp", "hash", "random", "recurrent", "mixture"});
   expect_documented(text, scorer_decorators(), {"jitter", "noise", "residual_logits", "logit_bias", "omit"});
   expect_documented(text, choice::selectors(),
                     {"top_k", "top_p", "min_p", "threshold", "relu", "expert_choice", "group_limited_top_k",
                      "random", "all"});
   expect_documented(text, choice::selector_decorators(), {"force", "capacity"});
-  expect_documented(text, balance_terms(),
-                    {"switch", "z_loss", "importance", "entropy", "loss_free_bias", "pooled_switch"});
+  expect_documented(
+      text, balance_terms(),
+      {"switch", "z_loss", "importance", "entropy", "loss_free_bias", "pooled_switch", "main_router"});
   for (const std::string& name : choice::weighting_names())
     EXPECT_NE(text.find("| `" + name + "` |"), std::string::npos) << name;
 }

@@ -35,7 +35,7 @@ Router router_of(const RouterSpec& spec, const RouterSizes& sizes = kSizes, uint
 
 std::vector<Piece> all_balance_terms() {
   std::vector<Piece> terms;
-  for (const std::string& name : balance_terms().names()) terms.push_back(make_piece(balance_terms(), name));
+  for (const std::string& name : general_terms()) terms.push_back(make_piece(balance_terms(), name));
   return terms;
 }
 
@@ -82,7 +82,7 @@ TEST(Router, RoutesWithEveryScorerAndSelectorByName) {
       EXPECT_EQ(record.assignment.num_tokens, 60);
       EXPECT_EQ(record.assignment.num_experts(), 8);
       EXPECT_EQ(margins(record).size(), 60u);
-      EXPECT_EQ(record.balance.size(), balance_terms().names().size());
+      EXPECT_EQ(record.balance.size(), spec.balance.size());
       router.end_step();
     }
   }

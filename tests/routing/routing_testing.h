@@ -86,6 +86,15 @@ inline std::unique_ptr<BalanceTerm> make_term(const std::string& name, const Giv
                                        {.hidden_size = 8, .num_experts = num_experts});
 }
 
+/// Names of the balance terms that work with any scorer.
+inline std::vector<std::string> general_terms() {
+  std::vector<std::string> names;
+  for (const auto& entry : balance_terms().entries()) {
+    if (entry.spec.needs_scorer.empty()) names.push_back(entry.spec.name);
+  }
+  return names;
+}
+
 /// Each token of `chosen` visits the experts listed, weighted by their probabilities.
 inline Assignment assign(const Scores& scores, const std::vector<std::vector<int32_t>>& chosen) {
   choice::Rows rows;

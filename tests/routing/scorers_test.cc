@@ -37,7 +37,7 @@ RoutingContext context_with(RandomStream& random, const Tensor& token_ids, bool 
 }
 
 TEST(EveryScorer, IsRegisteredUnderTheNameThatRecipesUse) {
-  for (const char* name : {"linear", "cosine", "mlp", "hash", "random", "recurrent"})
+  for (const char* name : {"linear", "cosine", "mlp", "hash", "random", "recurrent", "mixture"})
     EXPECT_NE(scorers().find(name), nullptr) << name;
   for (const char* name : {"jitter", "noise", "residual_logits", "logit_bias", "omit"})
     EXPECT_NE(scorer_decorators().find(name), nullptr) << name;
@@ -103,6 +103,7 @@ TEST(EveryScorer, HasTheGradientOfItsLogitsForEveryParameterAndTheInput) {
     Given given;
     if (name == "mlp") given = {{"init", 0.5}, {"router_width", int64_t{3}}};
     if (name == "linear") given = {{"bias", true}, {"init", 0.5}};
+    if (name == "mixture") given = {{"init", 0.5}};
     if (name == "recurrent") given = {{"recurrent_size", int64_t{3}}, {"init", 0.5}};
     const auto scorer = make_scorer(name, kSizes, given);
     ParameterList list;

@@ -31,6 +31,7 @@ struct Parameter {
   bool min_open = false;  // min itself is not allowed
   bool max_open = false;
   std::vector<std::string> choices = {};  // for strings: what is allowed, empty = anything
+  std::string at_most = {};               // another parameter of the piece, which this one must not exceed
   bool same_in_all_layers = false;        // of what the layers of a network share
 };
 
@@ -58,6 +59,9 @@ class Values {
   const std::vector<int64_t>& integers(std::string_view name) const {
     return get<std::vector<int64_t>>(name);
   }
+  const std::vector<std::string>& texts(std::string_view name) const {
+    return get<std::vector<std::string>>(name);
+  }
   const std::vector<double>& numbers(std::string_view name) const { return get<std::vector<double>>(name); }
   const std::map<std::string, Value, std::less<>>& all() const { return values_; }
   void set(const std::string& name, Value value) { values_[name] = std::move(value); }
@@ -80,7 +84,8 @@ struct Spec {
   std::string source;   // paper and section, or "" for common practice
   std::string formula;  // a few lines of plain text
   std::vector<Parameter> parameters = {};
-  bool across_layers = false;  // compares experts of several layers, which must have as many as each other
+  std::string needs_scorer = {};  // works with this scorer only
+  bool across_layers = false;     // compares experts of several layers, which must have as many as each other
 };
 
 }  // namespace gatewright

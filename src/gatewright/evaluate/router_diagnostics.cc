@@ -25,8 +25,9 @@ double choice_information(const Tensor& first, const Tensor& second, int64_t num
 }
 
 double layer_information(const RoutingRecord& first, const RoutingRecord& second) {
-  return choice_information(first.scores.probabilities.argmax(-1), second.scores.probabilities.argmax(-1),
-                            std::max(first.scores.num_experts(), second.scores.num_experts()));
+  return choice_information(
+      first.scores.probabilities.argmax(-1), second.scores.probabilities.argmax(-1),
+      std::max(first.scores.probabilities.size(1), second.scores.probabilities.size(1)));
 }
 
 double gate_entropy(const RoutingRecord& record) {

@@ -1,6 +1,7 @@
 #include "gatewright/experts/registry.h"
 
 #include "gatewright/experts/feed_forward.h"
+#include "gatewright/experts/lora.h"
 #include "gatewright/experts/shared.h"
 
 namespace gatewright {
@@ -71,6 +72,53 @@ std::vector<Parameter> shared_parameters() {
   return parameters;
 }
 
+Registry<ExpertBankFactory>::Entry lora() {
+  return {{.name = "lora",
+           .summary = "low-rank adapters as experts on a frozen SwiGLU feed-forward",
+           .source = "Li et al. 2024, MixLoRA; Mixture of Routers 2025, arXiv 2503.23362",
+           .formula = "each map: W0 x + (lora_alpha / rank) sum_e w_e B_e A_e dropout(x),  W0 frozen",
+           .parameters = {{.name = "width",
+                           .help = "width of the frozen feed-forward; 0 takes 8/3 x hidden",
+                           .default_value = int64_t{0},
+                           .min = 0,
+                           .max = 1 << 20},
+                          {.name = "rank",
+                           .help = "inner width of one expert's adapters",
+                           .default_value = int64_t{8},
+                           .min = 1,
+                           .max = 65536},
+                          {.name = "lora_alpha",
+                           .help = "the adapters' sum is multiplied by lora_alpha / rank",
+                           .default_value = 16.0,
+                           .min = 0,
+                           .max = 1e6},
+                          {.name = "dropout",
+                           .help = "share of the adapters' input that is left out in training",
+                           .default_value = 0.05,
+                           .min = 0,
+                           .max = 1,
+                           .max_open = true},
+                          {.name = "adapted",
+                           .help = "the maps that have adapters",
+                           .default_value = std::vector<std::string>{"gate", "up", "down"},
+                           .choices = {"gate", "up", "down"}},
+                          {.name = "init",
+                           .help = "standard deviation of the frozen weights, until a model's are read",
+                           .default_value = 0.02,
+                           .min = 0,
+                           .max = 10}}},
+          [](const Values& v, const ExpertSizes& s, RandomStream& r) -> std::unique_ptr<ExpertBank> {
+            return std::make_unique<LoraExperts>(s,
+                                                 LoraOptions{.width = v.integer("width"),
+                                                             .rank = v.integer("rank"),
+                                                             .alpha = v.number("lora_alpha"),
+                                                             .dropout = v.number("dropout"),
+                                                             .adapted = v.texts("adapted"),
+                                                             .init = v.number("init")},
+                                                 r);
+          }};
+}
+
 }  // namespace
 
 const Registry<ExpertBankFactory>& expert_banks() {
@@ -92,7 +140,8 @@ const Registry<ExpertBankFactory>& expert_banks() {
                         .source = "Fedus et al. 2021, Switch Transformers, section 2",
                         .formula = "y = W_down max(W_up x, 0)",
                         .parameters = feed_forward_parameters()},
-                       feed_forward(Activation::relu)}});
+                       feed_forward(Activation::relu)},
+                      lora()});
   return registry;
 }
 

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <set>
 
 #include "gatewright/base/checked.h"
 #include "gatewright/experts/feed_forward.h"
@@ -81,6 +82,7 @@ Count scorer_parameters(const FeedForwardSpec& layer, Count hidden) {
     const Count size = scorer.values.integer("recurrent_size");
     return size * experts + (scorer.values.flag("shared_projector") ? Count(0) : size * hidden);
   }
+  if (scorer.name == "mixture") return scorer.values.integer("num_routers") * (experts + 1) * hidden;
   return 0;
 }
 
@@ -115,6 +117,23 @@ Count ffn_parameters(const std::string& activation, const Values& values, int64_
          (values.flag("biases") ? (matrices - 1) * width + hidden_size : 0);
 }
 
+/// Of one expert of a bank, and of what the bank computes for every token.
+struct BankParameters {
+  Count expert = 0, always = 0;
+};
+
+BankParameters lora_parameters(const Values& v, int64_t hidden) {
+  const Count width = v.integer("width") ? v.integer("width") : default_ffn_width(hidden, Activation::swiglu);
+  const std::set<std::string> maps(v.texts("adapted").begin(), v.texts("adapted").end());
+  return {.expert = std::ssize(maps) * (v.integer("rank") * (width + hidden)),
+          .always = 3 * (width * hidden)};
+}
+
+BankParameters bank_parameters(const Piece& bank, int64_t hidden) {
+  if (bank.name == "lora") return lora_parameters(bank.values, hidden);
+  return {.expert = ffn_parameters(bank.name, bank.values, hidden, 1)};
+}
+
 }  // namespace
 
 void validate(const DecoderSpec& s) {
@@ -143,7 +162,7 @@ double experts_per_token(const FeedForwardSpec& layer, double otherwise) {
 }
 
 int64_t expert_parameters(const Piece& bank, int64_t hidden_size) {
-  return ffn_parameters(bank.name, bank.values, hidden_size, 1).value;
+  return bank_parameters(bank, hidden_size).expert.value;
 }
 
 int64_t shared_parameters(const FeedForwardSpec& layer, int64_t hidden_size) {
@@ -164,7 +183,8 @@ ParameterCounts count_parameters(const DecoderSpec& s, std::optional<double> ope
   for (const FeedForwardSpec& layer : s.layers) {
     Count always = attention_parameters(s) + 2 * s.hidden_size;
     if (layer.routed) {
-      always += router_parameters(layer, s.hidden_size) + shared_parameters(layer, s.hidden_size);
+      always += router_parameters(layer, s.hidden_size) + shared_parameters(layer, s.hidden_size) +
+                bank_parameters(layer.experts, s.hidden_size).always;
       const int64_t expert = expert_parameters(layer.experts, s.hidden_size);
       const double visited =
           experts_per_token(layer, open_experts.value_or(static_cast<double>(layer.num_experts)));

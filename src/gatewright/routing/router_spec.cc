@@ -160,11 +160,32 @@ std::vector<std::string> network_problems(const std::vector<RoutedLayer>& layers
   return problems.take();
 }
 
+namespace {
+
+/// What the specifications of the pieces say about one another and about their own parameters.
+void check_pieces(const RouterSpec& spec, Problems& problems) {
+  for (const auto& [piece, known] : pieces_of(spec)) {
+    problems.expect(
+        known->needs_scorer.empty() || known->needs_scorer == spec.scorer.name,
+        "{} works with scorer = \"{}\" only, and the scorer is {}; change the scorer or leave {} out",
+        piece->name, known->needs_scorer, spec.scorer.name, piece->name);
+    for (const Parameter& p : known->parameters) {
+      if (p.at_most.empty()) continue;
+      const int64_t value = piece->values.integer(p.name), most = piece->values.integer(p.at_most);
+      problems.expect(value <= most, "{} = {}, but it can be at most {}, which is {}", p.name, value,
+                      p.at_most, most);
+    }
+  }
+}
+
+}  // namespace
+
 std::vector<std::string> router_problems(const RouterSpec& spec, int64_t num_experts) {
   Problems problems;
   problems.expect(num_experts >= 1, "a router needs at least one expert, got {}", num_experts);
   if (num_experts < 1) return problems.take();
   problems.attempt([&] { scorers().at(spec.scorer.name); });
+  check_pieces(spec, problems);
   check_selector(spec, num_experts, problems);
   check_decorators(spec, num_experts, problems);
   check_names(spec.balance, "balance term", balance_terms().names(), problems);

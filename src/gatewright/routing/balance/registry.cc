@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "gatewright/routing/balance/main_router.h"
 #include "gatewright/routing/balance/pooled_switch.h"
 #include "gatewright/routing/balance/terms.h"
 
@@ -45,6 +46,19 @@ Registry<BalanceFactory>::Entry pooled_switch() {
       [](const Values&, const RouterSizes&) -> std::unique_ptr<BalanceTerm> {
         return std::make_unique<PooledSwitch>();
       }};
+}
+
+Registry<BalanceFactory>::Entry main_router() {
+  return {{.name = "main_router",
+           .summary = "keeps every sub-router of the scorer mixture in use",
+           .source = "Mixture of Routers 2025, arXiv 2503.23362",
+           .formula =
+               "M * sum_m f_m P_m,  f_m = tokens for which m counts most / tokens,  P_m = mean weight of m",
+           .parameters = with_weight(0.01),
+           .needs_scorer = "mixture"},
+          [](const Values&, const RouterSizes&) -> std::unique_ptr<BalanceTerm> {
+            return std::make_unique<MainRouterBalance>();
+          }};
 }
 
 }  // namespace
@@ -103,6 +117,7 @@ const Registry<BalanceFactory>& balance_terms() {
              return std::make_unique<LossFreeBias>(v.number("rate"), s.num_experts);
            }},
           pooled_switch(),
+          main_router(),
       });
   return registry;
 }

@@ -1,4 +1,5 @@
 #include "gatewright/routing/scorers/decorators.h"
+#include "gatewright/routing/scorers/mixture.h"
 #include "gatewright/routing/scorers/recurrent.h"
 #include "gatewright/routing/scorers/scorers.h"
 
@@ -60,6 +61,39 @@ Registry<ScorerFactory>::Entry recurrent() {
       [](const Values& v, const RouterSizes& s, RandomStream& r) -> std::unique_ptr<Scorer> {
         return std::make_unique<RecurrentScorer>(s, recurrent_options(v), r);
       }};
+}
+
+Registry<ScorerFactory>::Entry mixture() {
+  return {{.name = "mixture",
+           .summary = "several linear routers, weighted for each token by a main router",
+           .source = "Mixture of Routers 2025, arXiv 2503.23362",
+           .formula = "p = sum_m a_m softmax(W_m h),  a = softmax(V h);  logits = ln p",
+           .parameters = {{.name = "num_routers",
+                           .help = "sub-routers M",
+                           .default_value = int64_t{3},
+                           .min = 1,
+                           .max = 1024},
+                          {.name = "combination",
+                           .help = "mix the sub-routers' probabilities, or their logits before one softmax",
+                           .default_value = std::string("probs"),
+                           .choices = {"probs", "logits"}},
+                          {.name = "top_m",
+                           .help = "sub-routers that count for a token; 0 for all",
+                           .default_value = int64_t{0},
+                           .min = 0,
+                           .max = 1024,
+                           .at_most = "num_routers"},
+                          init_parameter()}},
+          [](const Values& v, const RouterSizes& s, RandomStream& r) -> std::unique_ptr<Scorer> {
+            return std::make_unique<MixtureScorer>(
+                s,
+                MixtureOptions{.num_routers = v.integer("num_routers"),
+                               .level = v.text("combination") == "probs" ? MixtureLevel::kProbabilities
+                                                                         : MixtureLevel::kLogits,
+                               .top_m = v.integer("top_m"),
+                               .init = v.number("init")},
+                r);
+          }};
 }
 
 Registry<ScorerDecoratorFactory>::Entry residual_logits() {
@@ -166,6 +200,7 @@ const Registry<ScorerFactory>& scorers() {
              return std::make_unique<RandomScorer>(s, v.number("std"));
            }},
           recurrent(),
+          mixture(),
       });
   return registry;
 }
