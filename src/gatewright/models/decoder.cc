@@ -186,6 +186,7 @@ DecoderOutput Decoder::forward(const Batch& batch, const ForwardOptions& options
     const RoutingContext context{.layer = static_cast<int64_t>(i),
                                  .training = options.training,
                                  .step = options.step,
+                                 .num_steps = options.num_steps,
                                  .num_sequences = rows,
                                  .token_ids = flat_tokens,
                                  .random = options.training ? &layer.random : &evaluation,

@@ -16,7 +16,8 @@ namespace gatewright {
 
 struct ForwardOptions {
   bool training = false;
-  int64_t step = 0;                             // optimiser step, for schedules of balance terms
+  int64_t step = 0;                             // optimiser steps done, for schedules
+  int64_t num_steps = 0;                        // of the whole training, for schedules
   std::vector<KeyValueCache>* cache = nullptr;  // one a layer: the tokens continue what is in it
 };
 

@@ -14,7 +14,8 @@ struct Scores;
 struct RoutingContext {
   int64_t layer = 0;                 // named in errors, in the trace and in random streams
   bool training = false;             // jitter, noise and buffers over micro-batches work in training only
-  int64_t step = 0;                  // optimiser step, for the schedules of balance terms
+  int64_t step = 0;                  // optimiser steps done, for schedules
+  int64_t num_steps = 0;             // of the whole training, for schedules; 0: not known
   int64_t num_sequences = 1;         // tokens come as this many sequences of equal length, one after another
   Tensor token_ids = {};             // int64 [T]; needed by the scorer hash
   RandomStream* random = nullptr;    // this layer's stream; needed by what draws

@@ -98,7 +98,12 @@ choice::Selection Router::select(const Scores& scores, const RoutingContext& con
   const Tensor plain = values.to(at::kCPU).contiguous();
   const std::span<const float> rows(plain.data_ptr<float>(), static_cast<size_t>(plain.numel()));
   return selector_->choose({.values = rows, .num_tokens = plain.size(0), .num_experts = plain.size(1)},
-                           {.layer = context.layer, .random = context.random});
+                           {.layer = context.layer,
+                            .random = context.random,
+                            .training = context.training,
+                            .step = context.step,
+                            .num_steps = context.num_steps,
+                            .num_sequences = context.num_sequences});
 }
 
 RoutingRecord Router::route(const Tensor& hidden, const RoutingContext& context) {

@@ -61,7 +61,9 @@ void check_selector(const RouterSpec& spec, int64_t num_experts, Problems& probl
                     "num_groups = {} does not divide {} experts", std::get<int64_t>(groups->second),
                     num_experts);
   }
-  problems.attempt([&] { choice::selectors().at(spec.selector.name).make(spec.selector.values); });
+  problems.attempt([&] {
+    choice::selectors().at(spec.selector.name).make(spec.selector.values)->check_experts(num_experts);
+  });
 }
 
 void check_decorators(const RouterSpec& spec, int64_t num_experts, Problems& problems) {

@@ -181,6 +181,7 @@ class Builder {
     recipe.seed = static_cast<uint64_t>(whole(top, "seed"));
     read_model(root, recipe.model);
     read_train(table_of(root, "train"), recipe.train);
+    check_steps(root, recipe);
     read_data(table_of(root, "data"), recipe.data);
     return recipe;
   }
@@ -333,6 +334,20 @@ class Builder {
     train.spike_factor = number(v, "spike_factor");
     train.precision = text(v, "precision");
     train.device = text(v, "device");
+  }
+
+  /// What selectors need of the length of the training.
+  void check_steps(const RecipeTable& root, const Recipe& recipe) {
+    if (!problems_.empty()) return;
+    for (const FeedForwardSpec& layer : recipe.model.layers) {
+      if (!layer.routed) continue;
+      const Piece& selector = layer.router.selector;
+      try {
+        choice::selectors().at(selector.name).make(selector.values)->check_steps(recipe.train.steps);
+      } catch (const UsageError& e) {
+        problems_.add(location_of(table_of(root, "train"), "steps"), "{}", e.what());
+      }
+    }
   }
 
   void read_data(const RecipeTable& table, DataOptions& data) {

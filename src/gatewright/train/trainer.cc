@@ -30,7 +30,8 @@ void Trainer::run_micro_batch(const PackedBatch& packed, double share, StepResul
   Tensor loss, cross_entropy;
   {
     const Autocast autocast(options_.precision == "bfloat16" && model_.head().is_cuda());
-    const DecoderOutput output = model_.forward(batch, {.training = true, .step = steps_done()});
+    const DecoderOutput output =
+        model_.forward(batch, {.training = true, .step = steps_done(), .num_steps = options_.steps});
     cross_entropy = linear_cross_entropy(output.hidden.reshape({-1, model_.spec().hidden_size}),
                                          model_.head(), batch.targets.reshape({-1}));
     loss = share == 1 ? cross_entropy : cross_entropy * share;

@@ -29,6 +29,10 @@ struct ScoreRows {
 struct ChoiceContext {
   int64_t layer = 0;               // named in errors
   RandomStream* random = nullptr;  // for selectors that draw; one draw a call whatever the number of tokens
+  bool training = false;
+  int64_t step = 0;           // optimiser steps done, for selectors that change in training
+  int64_t num_steps = 0;      // of the whole training
+  int64_t num_sequences = 1;  // tokens come as this many sequences of equal length, one after another
 };
 
 /// Which values of a token a selector compares.
@@ -48,6 +52,10 @@ class Selector {
   virtual Reads reads() const { return Reads::kProbabilities; }
   /// Whether a token's choice depends on its own row only, and so is the same in any batch.
   virtual bool looks_at_one_row() const { return true; }
+  /// Fails when no choice among so many experts is possible with these parameters.
+  virtual void check_experts(int64_t /*num_experts*/) const {}
+  /// Fails when a training of so many steps is not possible with these parameters.
+  virtual void check_steps(int64_t /*num_steps*/) const {}
 };
 
 /// A selector that decides each token by its row alone.
