@@ -37,7 +37,8 @@ RoutingContext context_with(RandomStream& random, const Tensor& token_ids, bool 
 }
 
 TEST(EveryScorer, IsRegisteredUnderTheNameThatRecipesUse) {
-  for (const char* name : {"linear", "cosine", "mlp", "hash", "random", "recurrent", "mixture"})
+  for (const char* name :
+       {"linear", "cosine", "mlp", "hash", "random", "recurrent", "mixture", "fixed_linear"})
     EXPECT_NE(scorers().find(name), nullptr) << name;
   for (const char* name : {"jitter", "noise", "residual_logits", "logit_bias", "omit"})
     EXPECT_NE(scorer_decorators().find(name), nullptr) << name;
@@ -79,7 +80,7 @@ TEST(EveryScorer, NamesItsParametersDifferently) {
     for (const NamedTensor& p : list) {
       names.insert(p.name);
       EXPECT_TRUE(p.name.starts_with("model.layers.0.mlp.gate.")) << p.name;
-      EXPECT_TRUE(p.tensor.requires_grad() && p.tensor.is_leaf()) << p.name;
+      EXPECT_TRUE(p.tensor.requires_grad() == p.trainable && p.tensor.is_leaf()) << p.name;
     }
     EXPECT_EQ(names.size(), list.size()) << name;
   }
@@ -117,6 +118,7 @@ TEST(EveryScorer, HasTheGradientOfItsLogitsForEveryParameterAndTheInput) {
     if (!value().requires_grad()) continue;  // hash and random
     value().backward();
     for (const NamedTensor& p : list) {
+      if (!p.trainable) continue;
       Tensor data = p.tensor.detach();
       const Tensor original = data.clone();
       // One direction for each tensor: the differences of float32 values are then large enough to be
@@ -141,6 +143,17 @@ TEST(LinearScorer, IsComputedByHand) {
   set(*scorer, "weight", {1, 0, 0, 1, 2, -1});
   set(*scorer, "bias", {0.5f, 0, -1});
   EXPECT_EQ(to_floats(scorer->logits(tensor({3, 4}, {1, 2}), {})), (std::vector<float>{3.5f, 4, 1}));
+}
+
+TEST(FixedLinearScorer, IsDrawnUniformlyAndNotTrained) {
+  const auto scorer = make_scorer("fixed_linear", {.hidden_size = 100, .num_experts = 50});
+  const Tensor weight = parameter(*scorer, "weight");
+  EXPECT_FALSE(weight.requires_grad() || parameter(*scorer, "bias").requires_grad());
+  EXPECT_LE(weight.abs().max().item<double>(), 0.1) << "1 / sqrt(100)";
+  EXPECT_NEAR(weight.std().item<double>(), 0.2 / std::sqrt(12.0), 0.002);
+  EXPECT_GT(parameter(*scorer, "bias").abs().max().item<double>(), 0.05);
+  const auto zero = make_scorer("fixed_linear", {.hidden_size = 4, .num_experts = 3}, {{"gate_scale", 0.0}});
+  EXPECT_TRUE(at::equal(zero->logits(at::ones({2, 4}), {}), at::zeros({2, 3})));
 }
 
 TEST(CosineScorer, DividesTheCosineByTheTemperature) {

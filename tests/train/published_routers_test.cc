@@ -10,9 +10,12 @@ namespace {
 
 /// The small recipe with two layers and a router by name, each as settings.
 std::vector<std::vector<std::string>> published_routers() {
-  std::vector<std::vector<std::string>> all = {{"routing.scorer=recurrent", "routing.recurrent_size=8",
-                                                "routing.init=0.5", "balance.pooled_switch={}"},
-                                               {"routing.residual_logits={}"}};
+  std::vector<std::vector<std::string>> all = {
+      {"routing.scorer=recurrent", "routing.recurrent_size=8", "routing.init=0.5",
+       "balance.pooled_switch={}"},
+      {"routing.residual_logits={}"},
+      {"routing.scorer=mixture", "routing.init=0.5", "experts.bank=lora", "experts.rank=2"},
+      {"routing.scorer=fixed_linear", "routing.selector=scheduled_top_k", "experts.bank=relu"}};
   for (auto& settings : all) {
     settings.push_back("model.num_layers=2");
     settings.push_back("train.warmup_steps=0");
@@ -25,6 +28,8 @@ TEST(PublishedRouters, AccumulatedBatchesAreOneLargeBatch) {
     // Loads are counted for each micro-batch, so balance terms differ; everything else does not.
     settings.insert(settings.end(), {"balance.switch.weight=0", "train.epsilon=1e-4"});
     if (settings[0] == "routing.scorer=recurrent") settings.push_back("balance.pooled_switch.weight=0");
+    // And dropout draws in the order of the micro-batches.
+    if (settings[0] == "routing.scorer=mixture") settings.push_back("experts.dropout=0");
     auto large = settings, small = settings;
     large.insert(large.end(), {"train.batch_size=6", "train.accumulate=1"});
     small.insert(small.end(), {"train.batch_size=2", "train.accumulate=3"});

@@ -9,15 +9,9 @@
 namespace gatewright {
 namespace {
 
-Tensor uniform_parameter(at::IntArrayRef shape, double bound, RandomStream& random) {
-  Tensor result = at::empty(shape, at::kFloat);
-  for (float& x : std::span(result.data_ptr<float>(), static_cast<size_t>(result.numel())))
-    x = static_cast<float>(bound) * (2 * random.uniform() - 1);
-  return result.set_requires_grad(true);
-}
-
 LoraWeights make_lora(int64_t experts, int64_t rank, int64_t in, int64_t out, RandomStream& random) {
-  return {.a = uniform_parameter({experts, rank, in}, 1 / std::sqrt(static_cast<double>(in)), random),
+  return {.a = uniform_tensor({experts, rank, in}, 1 / std::sqrt(static_cast<double>(in)), random)
+                   .set_requires_grad(true),
           .b = constant_parameter({experts, out, rank}, 0)};
 }
 

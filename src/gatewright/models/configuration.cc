@@ -82,6 +82,7 @@ Count scorer_parameters(const FeedForwardSpec& layer, Count hidden) {
     const Count size = scorer.values.integer("recurrent_size");
     return size * experts + (scorer.values.flag("shared_projector") ? Count(0) : size * hidden);
   }
+  if (scorer.name == "fixed_linear") return experts * (hidden + 1);
   if (scorer.name == "mixture") return scorer.values.integer("num_routers") * (experts + 1) * hidden;
   return 0;
 }
@@ -158,6 +159,10 @@ double experts_per_token(const FeedForwardSpec& layer, double otherwise) {
   if (v.all().contains("top_k")) return static_cast<double>(v.integer("top_k"));
   if (v.all().contains("experts_per_token")) return v.number("experts_per_token");
   if (layer.router.selector.name == "all") return static_cast<double>(layer.num_experts);
+  if (layer.router.selector.name == "scheduled_top_k") {
+    const int64_t k = v.integer("k_inference") ? v.integer("k_inference") : v.integer("k_max");
+    return static_cast<double>(k ? k : layer.num_experts);
+  }
   return otherwise;
 }
 

@@ -1,5 +1,7 @@
 #include "gatewright/routing/named_tensor.h"
 
+#include <span>
+
 #include "gatewright/base/parallel.h"
 
 namespace gatewright {
@@ -16,6 +18,13 @@ Tensor normal_parameter(at::IntArrayRef shape, double standard_deviation, Random
   });
   random.seek(start + kWordsPerNormal * static_cast<uint64_t>(result.numel()));
   return result.set_requires_grad(true);
+}
+
+Tensor uniform_tensor(at::IntArrayRef shape, double bound, RandomStream& random) {
+  Tensor result = at::empty(shape, at::kFloat);
+  for (float& x : std::span(result.data_ptr<float>(), static_cast<size_t>(result.numel())))
+    x = static_cast<float>(bound) * (2 * random.uniform() - 1);
+  return result;
 }
 
 Tensor constant_parameter(at::IntArrayRef shape, double value) {

@@ -25,6 +25,8 @@ using ParameterList = std::vector<NamedTensor>;
 /// Normal draws of a stream as a leaf tensor with gradient, float32: the same values on every machine, with
 /// any number of threads and with every LibTorch.
 Tensor normal_parameter(at::IntArrayRef shape, double standard_deviation, RandomStream& random);
+/// Uniform draws in [-bound, bound) of a stream, float32, without gradient.
+Tensor uniform_tensor(at::IntArrayRef shape, double bound, RandomStream& random);
 /// A leaf tensor with gradient filled with one value, float32.
 Tensor constant_parameter(at::IntArrayRef shape, double value);
 

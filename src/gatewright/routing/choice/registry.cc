@@ -3,6 +3,7 @@
 #include "gatewright/routing/choice/selectors/batch_selectors.h"
 #include "gatewright/routing/choice/selectors/decorators.h"
 #include "gatewright/routing/choice/selectors/row_selectors.h"
+#include "gatewright/routing/choice/selectors/scheduled_top_k.h"
 
 namespace gatewright::choice {
 namespace {
@@ -40,6 +41,35 @@ Overflow overflow(const std::string& name) {
 }
 
 std::vector<int32_t> ids(const std::vector<int64_t>& values) { return {values.begin(), values.end()}; }
+
+Parameter experts_parameter(std::string name, std::string help) {
+  return {.name = std::move(name),
+          .help = std::move(help),
+          .default_value = int64_t{0},
+          .min = 0,
+          .max = kMostExperts};
+}
+
+Registry<SelectorFactory>::Entry scheduled_top_k() {
+  return {
+      {.name = "scheduled_top_k",
+       .summary = "top-k whose k grows in training, and is free afterwards (SMoE-Dropout)",
+       .source = "Chen et al. 2023, Sparse MoE as the New Dropout",
+       .formula = "k = round((k_max - k_min) step / steps) + k_min for linear_increase",
+       .parameters = {{.name = "k_schedule",
+                       .help = "how k changes over the whole training",
+                       .default_value = std::string("linear_increase"),
+                       .choices = k_schedule_names()},
+                      experts_parameter("k_min", "least k in training; 0 for half of the experts"),
+                      experts_parameter("k_max", "most k in training; 0 for all experts"),
+                      experts_parameter("k_inference", "k outside training; 0 for k_max")}},
+      [](const Values& v) {
+        return make<ScheduledTopK>(ScheduledTopKOptions{.schedule = parse_k_schedule(v.text("k_schedule")),
+                                                        .k_min = v.integer("k_min"),
+                                                        .k_max = v.integer("k_max"),
+                                                        .k_inference = v.integer("k_inference")});
+      }};
+}
 
 }  // namespace
 
@@ -151,6 +181,7 @@ const Registry<SelectorFactory>& selectors() {
             .formula = "chosen = all experts; the weights alone decide",
             .parameters = {}},
            [](const Values&) { return make<All>(); }},
+          scheduled_top_k(),
       });
   return registry;
 }

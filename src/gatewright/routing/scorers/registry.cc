@@ -96,6 +96,21 @@ Registry<ScorerFactory>::Entry mixture() {
           }};
 }
 
+Registry<ScorerFactory>::Entry fixed_linear() {
+  return {{.name = "fixed_linear",
+           .summary = "one linear layer with random weights that are never trained (SMoE-Dropout)",
+           .source = "Chen et al. 2023, Sparse MoE as the New Dropout",
+           .formula = "logits = W h + b,  W [E, H] and b [E] uniform in +- gate_scale / sqrt(H), frozen",
+           .parameters = {{.name = "gate_scale",
+                           .help = "factor of the weights; 0 gives every expert the same logit",
+                           .default_value = 1.0,
+                           .min = 0,
+                           .max = 1e6}}},
+          [](const Values& v, const RouterSizes& s, RandomStream& r) -> std::unique_ptr<Scorer> {
+            return std::make_unique<FixedLinearScorer>(s, v.number("gate_scale"), r);
+          }};
+}
+
 Registry<ScorerDecoratorFactory>::Entry residual_logits() {
   return {{.name = "residual_logits",
            .summary = "adds a share of the probabilities of the layer below",
@@ -201,6 +216,7 @@ const Registry<ScorerFactory>& scorers() {
            }},
           recurrent(),
           mixture(),
+          fixed_linear(),
       });
   return registry;
 }

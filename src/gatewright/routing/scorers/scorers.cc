@@ -109,4 +109,21 @@ Tensor RandomScorer::logits(const Tensor& hidden, const RoutingContext& context)
       .to(hidden.device());
 }
 
+FixedLinearScorer::FixedLinearScorer(const RouterSizes& sizes, double gate_scale, RandomStream& random) {
+  const double bound = gate_scale / std::sqrt(static_cast<double>(sizes.hidden_size));
+  weight_ = uniform_tensor({sizes.num_experts, sizes.hidden_size}, bound, random);
+  bias_ = uniform_tensor({sizes.num_experts}, bound, random);
+}
+
+Tensor FixedLinearScorer::logits(const Tensor& hidden, const RoutingContext& context) {
+  check_width(hidden, weight_, context);
+  return at::addmm(bias_, hidden, weight_.t());
+}
+
+void FixedLinearScorer::collect(ParameterList& parameters, const std::string& prefix) const {
+  for (const auto& [name, tensor] : {std::pair(".weight", weight_), std::pair(".bias", bias_)})
+    parameters.push_back(
+        {.name = prefix + name, .tensor = tensor, .weight_decay = false, .trainable = false});
+}
+
 }  // namespace gatewright

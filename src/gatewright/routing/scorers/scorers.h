@@ -68,4 +68,17 @@ class RandomScorer final : public Scorer {
   double standard_deviation_;
 };
 
+/// logits = W h + b that are drawn once and never trained (Chen et al. 2023, "Sparse MoE as the New Dropout",
+/// arXiv 2303.01610): W [E, H] and b [E] uniform in +- gate_scale / sqrt(H). gate_scale 0 gives equal
+/// weights.
+class FixedLinearScorer final : public Scorer {
+ public:
+  FixedLinearScorer(const RouterSizes& sizes, double gate_scale, RandomStream& random);
+  Tensor logits(const Tensor& hidden, const RoutingContext& context) override;
+  void collect(ParameterList& parameters, const std::string& prefix) const override;
+
+ private:
+  Tensor weight_, bias_;
+};
+
 }  // namespace gatewright
