@@ -7,6 +7,7 @@
 #include "gatewright/routing/balance.h"
 #include "gatewright/routing/choice/registry.h"
 #include "gatewright/routing/scorer.h"
+#include "gatewright/train/objective.h"
 #include "gatewright/train/recipe.h"
 #include "gatewright/train/schedule.h"
 
@@ -77,6 +78,7 @@ OrderedJson make_catalogue() {
           {"balance", list_of(balance_terms(), "[balance.NAME]")},
           {"experts", list_of(expert_banks(), "[experts] bank = \"NAME\"")},
           {"schedules", list_of(schedules(), "[train] schedule = \"NAME\"")},
+          {"objectives", list_of(objectives(), "[train] objective = \"NAME\"")},
           {"models", models()},
           {"decorators", decorators},
           {"recipe", tables}};

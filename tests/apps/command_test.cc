@@ -114,6 +114,7 @@ TEST(List, AsJsonNamesEveryPieceWithItsSummaryAndSource) {
       {"balance", {"switch", "z_loss", "importance", "entropy", "loss_free_bias"}},
       {"experts", {"swiglu", "gelu", "relu"}},
       {"schedules", {"constant", "cosine", "linear", "wsd"}},
+      {"objectives", {"next_token", "consistency"}},
       {"models", {"tiny", "olmoe-1b-7b"}},
       {"decorators", {"capacity", "omit", "force", "logit_bias", "jitter", "noise"}}};
   for (const auto& [kind, names] : expected) {

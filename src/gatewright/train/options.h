@@ -17,6 +17,7 @@ struct TrainOptions {
   int64_t accumulate = 1;         // micro-batches in one optimiser step
   double learning_rate = 1e-3;    // peak
   Piece schedule = {};
+  Piece objective = {.name = "next_token", .values = {}};
   AdamWOptions optimizer = {};
   double clip_norm = 1.0;            // 2-norm of all gradients; 0: no clipping
   int64_t log_every = 10;            // steps

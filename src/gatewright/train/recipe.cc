@@ -4,6 +4,7 @@
 
 #include "gatewright/experts/registry.h"
 #include "gatewright/models/presets.h"
+#include "gatewright/train/objective.h"
 #include "gatewright/train/recipe_keys.h"
 #include "gatewright/train/recipe_table.h"
 #include "gatewright/train/schedule.h"
@@ -47,6 +48,7 @@ const PieceKey kPieceKeys[] = {
     {"routing", "selector", routing_keys,
      [](const std::string& n) { return parameters_of(choice::selectors(), n); }},
     {"train", "schedule", train_keys, [](const std::string& n) { return parameters_of(schedules(), n); }},
+    {"train", "objective", train_keys, [](const std::string& n) { return parameters_of(objectives(), n); }},
 };
 
 std::string text_or(const RecipeTable& table, const std::string& key, const std::string& otherwise) {
@@ -321,6 +323,7 @@ class Builder {
     train.accumulate = whole(v, "accumulate");
     train.learning_rate = number(v, "learning_rate");
     train.schedule = piece_of(schedules(), text(v, "schedule"), v);
+    train.objective = piece_of(objectives(), text(v, "objective"), v);
     train.optimizer = {.beta1 = number(v, "beta1"),
                        .beta2 = number(v, "beta2"),
                        .epsilon = number(v, "epsilon"),

@@ -10,6 +10,7 @@
 #include "gatewright/routing/choice/registry.h"
 #include "gatewright/routing/choice/weights.h"
 #include "gatewright/routing/scorer.h"
+#include "gatewright/train/objective.h"
 #include "gatewright/train/recipe.h"
 #include "gatewright/train/schedule.h"
 
@@ -98,6 +99,7 @@ std::vector<Parameter> train_keys() {
           whole("accumulate", "micro-batches in one optimiser step", 1, 1, 1 << 20),
           number("learning_rate", "peak learning rate of AdamW", 1e-3, 0, 10, true),
           one_of("schedule", "how the learning rate changes", "cosine", schedules().names()),
+          one_of("objective", "what is minimised", "next_token", objectives().names()),
           number("beta1", "decay of the first moment", 0.9, 0, 1, false, true),
           number("beta2", "decay of the second moment", 0.95, 0, 1, false, true),
           number("epsilon", "added to the root of the second moment", 1e-8, 0, 1, true),
@@ -163,6 +165,7 @@ std::vector<KeyHome> homes_of(const std::string& key) {
   add_homes(homes, scorers(), "routing", "scorer", key);
   add_homes(homes, expert_banks(), "experts", "bank", key);
   add_homes(homes, schedules(), "train", "schedule", key);
+  add_homes(homes, objectives(), "train", "objective", key);
   add_own_tables(homes, choice::selector_decorators(), "routing", key);
   add_own_tables(homes, scorer_decorators(), "routing", key);
   add_own_tables(homes, balance_terms(), "balance", key);
@@ -223,7 +226,7 @@ const std::vector<Spec>& recipe_tables() {
       {.name = "train",
        .summary = "the optimisation",
        .source = "",
-       .formula = "[train], with the keys of the schedule in the same table",
+       .formula = "[train], with the keys of schedule and objective in the same table",
        .parameters = train_keys()},
       {.name = "data", .summary = "the text", .source = "", .formula = "[data]", .parameters = data_keys()}};
   return tables;

@@ -222,6 +222,7 @@ class Training {
     OrderedJson row = {{"step", trainer.steps_done()},          {"loss", result.loss},
                        {"bits_per_byte", result.bits_per_byte}, {"learning_rate", result.learning_rate},
                        {"gradient_norm", result.gradient_norm}, {"tokens_per_second", tokens_per_second}};
+    if (trainer.has_disagreement()) row["disagreement"] = result.disagreement;
     if (const RoutingStatistics statistics = trainer.take_statistics(); !statistics.empty())
       row.update(routing_json(statistics));
     return row;

@@ -6,7 +6,6 @@
 #include <cmath>
 #include <numbers>
 
-#include "gatewright/layers/cross_entropy.h"
 #include "gatewright/train/autocast.h"
 #include "gatewright/train/packed_tensors.h"
 
@@ -22,28 +21,37 @@ Trainer::Trainer(Decoder& model, TrainStream& stream, const TrainOptions& option
       stream_(stream),
       options_(options),
       schedule_(schedules().at(options.schedule.name).make(options.schedule.values)),
+      objective_(objectives().at(options.objective.name).make(options.objective.values)),
       parameters_(model.parameters()),
       optimizer_(parameters_, options.optimizer) {}
 
 void Trainer::run_micro_batch(const PackedBatch& packed, double share, StepResult& result) {
   const Batch batch = to_batch(packed, model_.head().device());
-  Tensor loss, cross_entropy;
+  ObjectiveValue value;
+  Tensor loss;
   {
     const Autocast autocast(options_.precision == "bfloat16" && model_.head().is_cuda());
-    const DecoderOutput output =
-        model_.forward(batch, {.training = true, .step = steps_done(), .num_steps = options_.steps});
-    cross_entropy = linear_cross_entropy(output.hidden.reshape({-1, model_.spec().hidden_size}),
-                                         model_.head(), batch.targets.reshape({-1}));
-    loss = share == 1 ? cross_entropy : cross_entropy * share;
-    if (output.balance_loss.defined()) {
-      const auto batches = static_cast<double>(options_.accumulate);
-      loss = loss + (batches == 1 ? output.balance_loss : output.balance_loss / batches);
-      result.balance_loss += output.balance_loss.item<double>() / batches;
+    std::vector<Tensor> hidden;
+    Tensor balance;
+    for (int64_t pass = 0; pass < objective_->passes(); ++pass) {
+      const DecoderOutput output =
+          model_.forward(batch, {.training = true, .step = steps_done(), .num_steps = options_.steps});
+      hidden.push_back(output.hidden.reshape({-1, model_.spec().hidden_size}));
+      if (output.balance_loss.defined())
+        balance = balance.defined() ? balance + output.balance_loss : output.balance_loss;
+      statistics_.add(output.routing);
     }
-    statistics_.add(output.routing);
+    value = objective_->value(hidden, model_.head(), batch.targets.reshape({-1}));
+    loss = share == 1 ? value.loss : value.loss * share;
+    if (balance.defined()) {
+      const auto batches = static_cast<double>(options_.accumulate);
+      loss = loss + (batches == 1 ? balance : balance / batches);
+      result.balance_loss += balance.item<double>() / batches;
+    }
   }
   loss.backward();
-  result.loss += cross_entropy.item<double>() * share;
+  result.loss += value.cross_entropy.item<double>() * share;
+  if (value.disagreement.defined()) result.disagreement += value.disagreement.item<double>() * share;
 }
 
 void Trainer::check_loss(double loss, double norm) {

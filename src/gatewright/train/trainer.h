@@ -12,6 +12,7 @@
 #include "gatewright/routing/statistics.h"
 #include "gatewright/text/packing.h"
 #include "gatewright/train/adamw.h"
+#include "gatewright/train/objective.h"
 #include "gatewright/train/options.h"
 #include "gatewright/train/schedule.h"
 
@@ -20,6 +21,7 @@ namespace gatewright {
 struct StepResult {
   double loss = 0;           // mean cross entropy in nats over the step's targets
   double bits_per_byte = 0;  // the same on the text
+  double disagreement = 0;   // of an objective with two passes, nats
   double balance_loss = 0;   // weighted sum of the balance terms
   double gradient_norm = 0;  // before clipping
   double learning_rate = 0;
@@ -36,6 +38,8 @@ class Trainer {
   /// weights of the step before.
   StepResult step();
   int64_t steps_done() const { return optimizer_.steps(); }
+  /// Whether steps report how far two passes over a batch are apart.
+  bool has_disagreement() const { return objective_->passes() > 1; }
   /// Routing since the last call.
   RoutingStatistics take_statistics();
 
@@ -55,6 +59,7 @@ class Trainer {
   TrainStream& stream_;
   TrainOptions options_;
   Schedule schedule_;
+  std::unique_ptr<Objective> objective_;
   ParameterList parameters_;
   AdamW optimizer_;
   RoutingStatistics statistics_;
