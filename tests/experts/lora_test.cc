@@ -3,8 +3,11 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include "gatewright/experts/dropout.h"
 #include "gatewright/experts/registry.h"
+#include "gatewright/routing/choice/selectors/row_selectors.h"
 #include "gatewright/routing/scorers/mixture.h"
 #include "tests/routing/routing_testing.h"
 
@@ -89,9 +92,9 @@ TEST(LoraExperts, TrainAdaptersAndNothingElse) {
 }
 
 TEST(LoraExperts, AdaptOnlyTheMapsThatAreNamed) {
-  const auto bank = expert_banks().at("lora").make(
-      make_piece(expert_banks(), "lora", {{"adapted", std::vector<std::string>{"gate"}}}).values, kSizes,
-      *std::make_unique<RandomStream>(1, "bank"));
+  RandomStream random(1, "bank");
+  const Piece piece = make_piece(expert_banks(), "lora", {{"adapted", std::vector<std::string>{"gate"}}});
+  const auto bank = expert_banks().at("lora").make(piece.values, kSizes, random);
   ParameterList list;
   bank->collect(list, "mlp");
   ASSERT_EQ(list.size(), 5u);

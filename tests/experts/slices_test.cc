@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "gatewright/routing/choice/selectors/row_selectors.h"
 #include "tests/routing/routing_testing.h"
 
 namespace gatewright {

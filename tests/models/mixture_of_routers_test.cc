@@ -67,7 +67,7 @@ TEST(MixtureOfRouters, RoutesTokenByTokenAsInOnePass) {
 
 TEST(MixtureOfRouters, LeavesFrozenWeightsAloneInTraining) {
   Setting setting({"experts.bank=lora", "experts.rank=2", "experts.width=16", "routing.scorer=mixture",
-                   "balance.main_router={}"});
+                   "balance.main_router.weight=0.01"});
   std::map<std::string, Tensor> before;
   for (const NamedTensor& p : setting.parameters()) before[p.name] = p.tensor.detach().clone();
   for (int i = 0; i < 3; ++i) setting.trainer.step();
@@ -90,7 +90,7 @@ TEST(MixtureOfRouters, RefusesWhatDoesNotFitInARecipe) {
               HasSubstr("top_m = 4, but it can be at most num_routers, which is 3"));
   EXPECT_THAT(problem({"routing.scorer=mixture", "routing.top_k=5"}), HasSubstr("top_k = 5 of 4 experts"));
   EXPECT_THAT(problem({"experts.bank=lora", "experts.rank=0"}), HasSubstr("rank must"));
-  EXPECT_THAT(problem({"balance.main_router={}"}),
+  EXPECT_THAT(problem({"balance.main_router.weight=0.01"}),
               HasSubstr("main_router works with scorer = \"mixture\" only"));
 }
 

@@ -133,7 +133,7 @@ TEST(RecurrentRouter, RefusesLayersThatCannotShareACell) {
               AllOf(HasSubstr("num_experts = 4 in layer 0 and 6 in layer 2, but pooled_switch compares"),
                     HasSubstr("but residual_logits compares")));
   EXPECT_THAT(error_of([] { make_recipe(kRecipe, "recurrent.toml", {"routing.recurrent_size=0"}); }),
-              HasSubstr("recurrent_size must be at least 1"));
+              HasSubstr("recurrent_size must be in [1, 65536], got 0"));
 }
 
 }  // namespace

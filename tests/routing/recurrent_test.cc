@@ -7,6 +7,7 @@
 #include <numeric>
 
 #include "gatewright/routing/balance/pooled_switch.h"
+#include "gatewright/routing/choice/selectors/row_selectors.h"
 #include "routing_testing.h"
 
 namespace gatewright {
@@ -156,7 +157,7 @@ TEST(RecurrentScorer, RefusesSizesThatDoNotFit) {
   EXPECT_EQ(error_of([] {
               make_piece(scorers(), "recurrent", {{"recurrent_size", int64_t{0}}});
             }),
-            "[recurrent] recurrent_size must be at least 1 and at most 65536, got 0");
+            "[recurrent] recurrent_size must be in [1, 65536], got 0");
 }
 
 /// A network of three layers in float64 whose experts are fixed linear maps and whose top-2 choices are held

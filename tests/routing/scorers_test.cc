@@ -38,7 +38,7 @@ RoutingContext context_with(RandomStream& random, const Tensor& token_ids, bool 
 
 TEST(EveryScorer, IsRegisteredUnderTheNameThatRecipesUse) {
   for (const char* name :
-       {"linear", "cosine", "mlp", "hash", "random", "recurrent", "mixture", "fixed_linear"})
+       {"linear", "cosine", "mlp", "hash", "random", "recurrent", "mixture", "fixed_linear", "uniform"})
     EXPECT_NE(scorers().find(name), nullptr) << name;
   for (const char* name : {"jitter", "noise", "residual_logits", "logit_bias", "omit"})
     EXPECT_NE(scorer_decorators().find(name), nullptr) << name;

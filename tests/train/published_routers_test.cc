@@ -12,10 +12,12 @@ namespace {
 std::vector<std::vector<std::string>> published_routers() {
   std::vector<std::vector<std::string>> all = {
       {"routing.scorer=recurrent", "routing.recurrent_size=8", "routing.init=0.5",
-       "balance.pooled_switch={}"},
-      {"routing.residual_logits={}"},
+       "balance.pooled_switch.weight=0.01"},
+      {"routing.residual_logits.alpha=0.5"},
       {"routing.scorer=mixture", "routing.init=0.5", "experts.bank=lora", "experts.rank=2"},
-      {"routing.scorer=fixed_linear", "routing.selector=scheduled_top_k", "experts.bank=relu"}};
+      {"routing.scorer=fixed_linear", "routing.selector=scheduled_top_k", "experts.bank=relu"},
+      {"routing.scorer=uniform", "routing.selector=stochastic", "routing.weights=equal",
+       "train.objective=consistency"}};
   for (auto& settings : all) {
     settings.push_back("model.num_layers=2");
     settings.push_back("train.warmup_steps=0");
@@ -30,6 +32,7 @@ TEST(PublishedRouters, AccumulatedBatchesAreOneLargeBatch) {
     if (settings[0] == "routing.scorer=recurrent") settings.push_back("balance.pooled_switch.weight=0");
     // And dropout draws in the order of the micro-batches.
     if (settings[0] == "routing.scorer=mixture") settings.push_back("experts.dropout=0");
+    if (settings[1] == "routing.selector=stochastic") settings.push_back("experts.num_experts=1");
     auto large = settings, small = settings;
     large.insert(large.end(), {"train.batch_size=6", "train.accumulate=1"});
     small.insert(small.end(), {"train.batch_size=2", "train.accumulate=3"});

@@ -1,6 +1,8 @@
 #include "gatewright/evaluate/router_diagnostics.h"
 
+#include <algorithm>
 #include <numbers>
+#include <vector>
 
 #include "gatewright/base/error.h"
 #include "gatewright/evaluate/routing_analysis.h"

@@ -159,6 +159,8 @@ double experts_per_token(const FeedForwardSpec& layer, double otherwise) {
   if (v.all().contains("top_k")) return static_cast<double>(v.integer("top_k"));
   if (v.all().contains("experts_per_token")) return v.number("experts_per_token");
   if (layer.router.selector.name == "all") return static_cast<double>(layer.num_experts);
+  if (layer.router.selector.name == "stochastic")
+    return v.text("inference") == "ensemble" ? static_cast<double>(layer.num_experts) : 1;
   if (layer.router.selector.name == "scheduled_top_k") {
     const int64_t k = v.integer("k_inference") ? v.integer("k_inference") : v.integer("k_max");
     return static_cast<double>(k ? k : layer.num_experts);

@@ -4,6 +4,7 @@
 #include <span>
 
 #include "gatewright/base/error.h"
+#include "gatewright/base/hash.h"
 #include "gatewright/experts/feed_forward.h"
 #include "gatewright/experts/registry.h"
 #include "gatewright/layers/linear.h"
@@ -182,7 +183,9 @@ DecoderOutput Decoder::forward(const Batch& batch, const ForwardOptions& options
       delta = dense_ffn(normed, layer.dense, Activation::swiglu).view_as(x);
       continue;
     }
-    RandomStream evaluation(0, layer.prefix + "evaluation");
+    // Anew at every step of a generation, and the same again for the same text.
+    RandomStream evaluation(mix_hash(options.draw, static_cast<uint64_t>(cached)),
+                            layer.prefix + "evaluation");
     const RoutingContext context{.layer = static_cast<int64_t>(i),
                                  .training = options.training,
                                  .step = options.step,

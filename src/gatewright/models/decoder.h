@@ -18,6 +18,7 @@ struct ForwardOptions {
   bool training = false;
   int64_t step = 0;                             // optimiser steps done, for schedules
   int64_t num_steps = 0;                        // of the whole training, for schedules
+  uint64_t draw = 0;                            // outside training: another number, other random draws
   std::vector<KeyValueCache>* cache = nullptr;  // one a layer: the tokens continue what is in it
 };
 

@@ -1,5 +1,7 @@
 #include "gatewright/train/objective.h"
 
+#include <algorithm>
+
 #include "gatewright/layers/consistency.h"
 #include "gatewright/layers/cross_entropy.h"
 #include "gatewright/layers/linear.h"

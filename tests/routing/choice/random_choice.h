@@ -88,6 +88,9 @@ inline std::vector<Given> settings(const std::string& name, int64_t num_experts)
     return {{{"top_k", int64_t{1}}}, {}, {{"top_k", int64_t{8}}}, {{"top_k", int64_t{40}}}};
   if (name == "scheduled_top_k")
     return {{}, {{"k_inference", int64_t{1}}}, {{"k_min", int64_t{1}}, {"k_max", int64_t{1}}}};
+  if (name == "stochastic") {
+    return {{}, {{"inference", std::string("token")}}, {{"inference", std::string("ensemble")}}};
+  }
   if (name == "top_p")
     return {
         {}, {{"top_p", 0.8}}, {{"min_experts", int64_t{3}}}, {{"top_p", 1.0}, {"max_experts", int64_t{2}}}};

@@ -32,7 +32,7 @@ int64_t num_groups(const Case& c) {
 
 TEST(EverySelector, IsRegisteredUnderTheNameThatRecipesUse) {
   for (const char* name : {"top_k", "top_p", "min_p", "threshold", "relu", "expert_choice",
-                           "group_limited_top_k", "random", "all", "scheduled_top_k"})
+                           "group_limited_top_k", "random", "all", "scheduled_top_k", "stochastic"})
     EXPECT_NE(selectors().find(name), nullptr) << name;
   for (const char* name : {"force", "capacity"}) EXPECT_NE(selector_decorators().find(name), nullptr) << name;
   const std::vector<std::string> names = selectors().names();

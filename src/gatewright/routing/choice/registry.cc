@@ -4,6 +4,7 @@
 #include "gatewright/routing/choice/selectors/decorators.h"
 #include "gatewright/routing/choice/selectors/row_selectors.h"
 #include "gatewright/routing/choice/selectors/scheduled_top_k.h"
+#include "gatewright/routing/choice/selectors/stochastic.h"
 
 namespace gatewright::choice {
 namespace {
@@ -68,6 +69,33 @@ Registry<SelectorFactory>::Entry scheduled_top_k() {
                                                         .k_min = v.integer("k_min"),
                                                         .k_max = v.integer("k_max"),
                                                         .k_inference = v.integer("k_inference")});
+      }};
+}
+
+DrawLevel draw_level(const std::string& name) {
+  if (name == "token") return DrawLevel::kToken;
+  if (name == "sentence") return DrawLevel::kSentence;
+  return name == "ensemble" ? DrawLevel::kEnsemble : DrawLevel::kFixed;
+}
+
+Registry<SelectorFactory>::Entry stochastic() {
+  return {
+      {.name = "stochastic",
+       .summary = "one expert drawn for the whole batch in training, for each sentence in use (THOR)",
+       .source = "Zuo et al. 2022, Taming Sparsely Activated Transformer with Stochastic Experts",
+       .formula = "expert ~ uniform(0 .. E - 1), anew in every layer and pass",
+       .parameters = {{.name = "inference",
+                       .help = "outside training: a draw for each sentence or token, all experts, or always "
+                               "the same one",
+                       .default_value = std::string("sentence"),
+                       .choices = {"token", "sentence", "ensemble", "fixed"}},
+                      {.name = "expert",
+                       .help = "the expert of inference = \"fixed\"",
+                       .default_value = int64_t{0},
+                       .min = 0,
+                       .max = kMostExperts}}},
+      [](const Values& v) {
+        return make<StochasticSelector>(draw_level(v.text("inference")), v.integer("expert"));
       }};
 }
 
@@ -182,6 +210,7 @@ const Registry<SelectorFactory>& selectors() {
             .parameters = {}},
            [](const Values&) { return make<All>(); }},
           scheduled_top_k(),
+          stochastic(),
       });
   return registry;
 }

@@ -111,6 +111,17 @@ Registry<ScorerFactory>::Entry fixed_linear() {
           }};
 }
 
+Registry<ScorerFactory>::Entry uniform() {
+  return {{.name = "uniform",
+           .summary = "the same logit for every expert, no parameters: for selectors that draw",
+           .source = "Zuo et al. 2022, Taming Sparsely Activated Transformer with Stochastic Experts",
+           .formula = "logits = 0",
+           .parameters = {}},
+          [](const Values&, const RouterSizes& s, RandomStream&) -> std::unique_ptr<Scorer> {
+            return std::make_unique<UniformScorer>(s);
+          }};
+}
+
 Registry<ScorerDecoratorFactory>::Entry residual_logits() {
   return {{.name = "residual_logits",
            .summary = "adds a share of the probabilities of the layer below",
@@ -217,6 +228,7 @@ const Registry<ScorerFactory>& scorers() {
           recurrent(),
           mixture(),
           fixed_linear(),
+          uniform(),
       });
   return registry;
 }

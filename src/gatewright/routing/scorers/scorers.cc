@@ -109,6 +109,10 @@ Tensor RandomScorer::logits(const Tensor& hidden, const RoutingContext& context)
       .to(hidden.device());
 }
 
+Tensor UniformScorer::logits(const Tensor& hidden, const RoutingContext&) {
+  return at::zeros({hidden.size(0), num_experts_}, hidden.options().requires_grad(false));
+}
+
 FixedLinearScorer::FixedLinearScorer(const RouterSizes& sizes, double gate_scale, RandomStream& random) {
   const double bound = gate_scale / std::sqrt(static_cast<double>(sizes.hidden_size));
   weight_ = uniform_tensor({sizes.num_experts, sizes.hidden_size}, bound, random);

@@ -68,6 +68,17 @@ class RandomScorer final : public Scorer {
   double standard_deviation_;
 };
 
+/// Logits of zero for every expert, without parameters: for selectors that do not ask.
+class UniformScorer final : public Scorer {
+ public:
+  explicit UniformScorer(const RouterSizes& sizes) : num_experts_(sizes.num_experts) {}
+  Tensor logits(const Tensor& hidden, const RoutingContext& context) override;
+  void collect(ParameterList&, const std::string&) const override {}
+
+ private:
+  int64_t num_experts_;
+};
+
 /// logits = W h + b that are drawn once and never trained (Chen et al. 2023, "Sparse MoE as the New Dropout",
 /// arXiv 2303.01610): W [E, H] and b [E] uniform in +- gate_scale / sqrt(H). gate_scale 0 gives equal
 /// weights.
