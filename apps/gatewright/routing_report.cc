@@ -70,9 +70,11 @@ OrderedJson routing_json(const std::string& model, const RoutingAnalysis& analys
                          const Tokenizer* tokenizer) {
   OrderedJson json = {{"model", model}, {"tokens", analysis.tokens()}, {"layers", OrderedJson::array()}};
   for (const LayerAnalysis& l : analysis.layers()) {
-    OrderedJson domains = OrderedJson::object();
+    OrderedJson domains = OrderedJson::object(), visits = OrderedJson::object();
     for (size_t d = 0; d < l.domains.size(); ++d) {
-      if (!std::isnan(l.domains[d].front())) domains[analysis.header().domains[d]] = l.domains[d];
+      const std::string& name = analysis.header().domains[d];
+      if (!std::isnan(l.domains[d].front())) domains[name] = l.domains[d];
+      if (!std::isnan(l.domain_experts_per_token[d])) visits[name] = l.domain_experts_per_token[d];
     }
     json["layers"].push_back(
         {{"layer", l.layer},
@@ -81,6 +83,8 @@ OrderedJson routing_json(const std::string& model, const RoutingAnalysis& analys
          {"entropy", l.entropy},
          {"load_imbalance", l.load_imbalance},
          {"experts_per_token", l.experts_per_token},
+         {"experts_per_token_by_domain", visits},
+         {"tokens_by_experts", l.tokens_by_experts},
          {"domains", domains},
          {"mutual_information", {{"domain", l.domain_information}, {"token", l.token_information}}},
          {"margin", l.mean_margin},

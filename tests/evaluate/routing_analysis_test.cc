@@ -119,6 +119,9 @@ TEST(RoutingAnalysis, CountsLoadDomainsAndCompanyByHand) {
   EXPECT_NEAR(a.entropy, 0.5 + std::log2(3) / 3 + std::log2(6) / 6, 1e-12);
   EXPECT_NEAR(a.load_imbalance, 0.5 * 4 - 1, 1e-12) << "the largest load is twice the mean";
   EXPECT_NEAR(a.experts_per_token, 1.5, 1e-12);
+  EXPECT_THAT(a.tokens_by_experts, ElementsAre(0, 2, 2, 0, 0))
+      << "two tokens visit one expert, two visit two";
+  EXPECT_THAT(a.domain_experts_per_token, ElementsAre(1.5, 2)) << "domain a: 3 visits of 2 tokens; b: 2 of 1";
   // Domain a: 0, 1, 0; domain b: 0, 2. The token without a domain counts for none.
   EXPECT_THAT(a.domains[0], ElementsAre(DoubleNear(2.0 / 3, 1e-12), DoubleNear(1.0 / 3, 1e-12), 0, 0));
   EXPECT_THAT(a.domains[1], ElementsAre(0.5, 0, 0.5, 0));

@@ -68,7 +68,8 @@ TEST(ExpertBank, SwigluOfOneWeightIsComputedByHand) {
 
 // The kernels against plain tensor operations in double precision, whose gradients are LibTorch's.
 TEST(ExpertBank, GradientsAgreeWithTensorOperationsInDouble) {
-  for (const Activation activation : {Activation::swiglu, Activation::gelu, Activation::relu}) {
+  for (const Activation activation :
+       {Activation::swiglu, Activation::gelu, Activation::relu, Activation::silu}) {
     for (const bool biases : {false, true}) {
       RandomStream random(3, "parameters");
       FfnTensors ffn = make_ffn_parameters(

@@ -30,6 +30,7 @@ struct Problem {
 
 double activate(Activation kind, double gate, double up) {
   if (kind == Activation::swiglu) return gate / (1 + std::exp(-gate)) * up;
+  if (kind == Activation::silu) return up / (1 + std::exp(-up));
   if (kind == Activation::gelu) return 0.5 * up * (1 + std::erf(up / std::sqrt(2.0)));
   return up < 0 ? 0 : up;
 }
@@ -185,6 +186,7 @@ const Case kCases[] = {
     {{.tokens = 44, .hidden = 16, .width = 528, .experts = 1}, false, 0.8},
     {{.tokens = 21, .hidden = 35, .width = 40, .experts = 3, .activation = Activation::gelu}, true, 0.6},
     {{.tokens = 21, .hidden = 32, .width = 7, .experts = 3, .activation = Activation::relu}, true, 0.6},
+    {{.tokens = 21, .hidden = 35, .width = 9, .experts = 3, .activation = Activation::silu}, true, 0.6},
 };
 
 TEST(ExpertFfn, ComputesAHandCheckedExample) {
@@ -260,7 +262,7 @@ TEST(ExpertFfn, WithoutPairsIsZero) {
 }
 
 TEST(ExpertFfn, NotANumberReachesOnlyItsOwnToken) {
-  for (const Activation kind : {Activation::swiglu, Activation::gelu, Activation::relu}) {
+  for (const Activation kind : {Activation::swiglu, Activation::gelu, Activation::relu, Activation::silu}) {
     Problem p =
         make_problem({.tokens = 6, .hidden = 8, .width = 8, .experts = 1, .activation = kind}, false, 1.0, 9);
     p.hidden[3 * 8 + 2] = std::numeric_limits<double>::quiet_NaN();

@@ -340,6 +340,17 @@ TEST(ConfigurationJson, AnyChangeIsRefusedOrRead) {
 
 // --- what cannot be built ---
 
+TEST(ParameterCounts, OfTokensWithFewerExpertsAreFewer) {
+  DecoderSpec spec = tiny_spec();
+  for (FeedForwardSpec& layer : spec.layers) layer.router.selector = make_piece(choice::selectors(), "top_p");
+  const auto active = [&](double experts) {
+    return static_cast<double>(count_parameters(spec, experts).active);
+  };
+  EXPECT_DOUBLE_EQ(relative_active_parameters(spec, 1.5), active(1.5) / active(2));
+  EXPECT_DOUBLE_EQ(relative_active_parameters(spec, 2), 1);
+  EXPECT_LT(relative_active_parameters(spec, 1.5), 1);
+}
+
 TEST(Validate, NamesEveryDisagreementAtOnce) {
   DecoderSpec spec = tiny_spec(3);
   spec.vocab_size = 0;

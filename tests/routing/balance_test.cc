@@ -6,6 +6,7 @@
 
 #include <cmath>
 
+#include "gatewright/routing/balance/switch.h"
 #include "gatewright/routing/balance/terms.h"
 #include "routing_testing.h"
 
@@ -31,8 +32,16 @@ Scores scores_by_probability(const std::vector<float>& p, int64_t num_experts) {
 }
 
 TEST(EveryBalanceTerm, IsRegisteredUnderTheNameThatRecipesUse) {
-  for (const char* name : {"switch", "z_loss", "importance", "entropy", "loss_free_bias"})
+  for (const char* name : {"switch", "global_batch", "z_loss", "importance", "entropy", "activation_locality",
+                           "chunk_sparsity", "loss_free_bias"})
     EXPECT_NE(balance_terms().find(name), nullptr) << name;
+}
+
+/// Parameters with which a term takes sequences of any length, and is smooth enough for finite differences.
+Given gentle(const std::string& name) {
+  if (name == "chunk_sparsity") return {{"chunk", int64_t{1}}};
+  if (name == "activation_locality") return {{"steepness", 2.0}};
+  return {};
 }
 
 TEST(EveryBalanceTerm, IsFiniteForAwkwardBatches) {
@@ -44,7 +53,7 @@ TEST(EveryBalanceTerm, IsFiniteForAwkwardBatches) {
           std::pair(scores_of(at::zeros({2, 3})), std::vector<std::vector<int32_t>>{{}, {}}),
           std::pair(masked, std::vector<std::vector<int32_t>>{{1}, {1}}),
           std::pair(scores_of(at::zeros({2, 1})), std::vector<std::vector<int32_t>>{{0}, {0}})}) {
-      const auto term = make_term(name, {}, scores.num_experts());
+      const auto term = make_term(name, gentle(name), scores.num_experts());
       const Tensor loss = term->loss(scores, assign(scores, chosen), {.training = true});
       if (loss.defined()) {
         EXPECT_TRUE(std::isfinite(loss.item<double>())) << name;
@@ -62,7 +71,7 @@ TEST(EveryBalanceTerm, HasTheGradientOfItsLoss) {
     chosen.push_back({static_cast<int32_t>(random.below(2)), static_cast<int32_t>(2 + random.below(2))});
   int with_loss = 0;
   for (const std::string& name : general_terms()) {
-    std::vector<Given> settings = {{}};
+    std::vector<Given> settings = {gentle(name)};
     if (name == "switch")
       settings = {{}, {{"scope", std::string("sequence")}}, {{"scope", std::string("global_batch")}}};
     for (const Given& given : settings) {
@@ -94,9 +103,12 @@ TEST(EveryBalanceTerm, IsTheSameWhenTokensAreReordered) {
   const Scores scores = scores_of(logits),
                moved = scores_of(logits.index_select(0, at::tensor(order, at::kLong)));
   for (const std::string& name : general_terms()) {
-    const Tensor a = make_term(name)->loss(scores, assign(scores, chosen), {.training = true});
+    if (name == "activation_locality") continue;  // is about neighbours
+    const Tensor a = make_term(name, gentle(name))->loss(scores, assign(scores, chosen), {.training = true});
     if (!a.defined()) continue;
-    EXPECT_NEAR(a.item<double>(), value(*make_term(name), moved, assign(moved, reordered)), 1e-5) << name;
+    EXPECT_NEAR(a.item<double>(), value(*make_term(name, gentle(name)), moved, assign(moved, reordered)),
+                1e-5)
+        << name;
   }
 }
 
@@ -216,7 +228,7 @@ TEST(Schedule, IsReadFromTheValuesOfATerm) {
   EXPECT_EQ(error_of([] {
               make_piece(balance_terms(), "switch", {{"scope", std::string("batch")}});
             }).substr(0, 78),
-            "[switch] scope must be one of micro_batch, sequence, global_batch, got 'batch'");
+            "[switch] scope must be one of micro_batch, sequence, global_batch, shuffled, m");
   EXPECT_EQ(error_of([] { balance_terms().at("swich"); }),
             "there is no balance term 'swich', did you mean 'switch'?");
 }

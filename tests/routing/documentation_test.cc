@@ -72,10 +72,11 @@ TEST(Documentation, HasARowForEveryPieceOfRouting) {
   expect_documented(text, choice::selectors(),
                     {"top_k", "top_p", "min_p", "threshold", "relu", "expert_choice", "group_limited_top_k",
                      "random", "all", "scheduled_top_k", "stochastic"});
-  expect_documented(text, choice::selector_decorators(), {"force", "capacity"});
-  expect_documented(
-      text, balance_terms(),
-      {"switch", "z_loss", "importance", "entropy", "loss_free_bias", "pooled_switch", "main_router"});
+  expect_documented(text, choice::selector_decorators(),
+                    {"force", "capacity", "ranked_capacity", "broadcast"});
+  expect_documented(text, balance_terms(),
+                    {"switch", "global_batch", "z_loss", "importance", "entropy", "activation_locality",
+                     "chunk_sparsity", "loss_free_bias", "pooled_switch", "main_router"});
   for (const std::string& name : choice::weighting_names())
     EXPECT_NE(text.find("| `" + name + "` |"), std::string::npos) << name;
 }

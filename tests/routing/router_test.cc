@@ -35,7 +35,10 @@ Router router_of(const RouterSpec& spec, const RouterSizes& sizes = kSizes, uint
 
 std::vector<Piece> all_balance_terms() {
   std::vector<Piece> terms;
-  for (const std::string& name : general_terms()) terms.push_back(make_piece(balance_terms(), name));
+  for (const std::string& name : general_terms()) {
+    const Given any_length = name == "chunk_sparsity" ? Given{{"chunk", int64_t{1}}} : Given{};
+    terms.push_back(make_piece(balance_terms(), name, any_length));
+  }
   return terms;
 }
 

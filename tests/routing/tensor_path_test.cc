@@ -13,7 +13,8 @@ using choice::Weighting;
 
 constexpr Weighting kWeightings[] = {Weighting::kAsIs, Weighting::kRenormalised, Weighting::kSoftmaxChosen,
                                      Weighting::kEqual};
-constexpr Activation kActivations[] = {Activation::kSoftmax, Activation::kSigmoid, Activation::kIdentity};
+constexpr Activation kActivations[] = {Activation::kSoftmax, Activation::kSigmoid, Activation::kIdentity,
+                                       Activation::kReluRms};
 
 /// Scores with ties in every other table, masks, negative values as under a selection bias, and a masked row.
 choice::Table awkward_scores(int64_t num_tokens, int64_t num_experts, bool ties, RandomStream& random) {

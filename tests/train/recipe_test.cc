@@ -110,7 +110,7 @@ weight = 1
        {"r.toml:2: model.hiden_size is not a key of [model], did you mean 'hidden_size'?",
         "r.toml:3: model.num_heads must be a whole number, got \"four\"",
         "r.toml:4: model.tie_word_embeddings must be true or false, got 1",
-        "r.toml:7: experts.bank must be one of swiglu, gelu, relu, lora, got 'swiglo', did you mean "
+        "r.toml:7: experts.bank must be one of swiglu, gelu, relu, silu, lora, got 'swiglo', did you mean "
         "'swiglu'?",
         "r.toml:8: experts.num_experts must be in [1, 65536], got 0", "r.toml:12: routing.top_p",
         "r.toml:13: routing.top_k is not a key of [routing]",
@@ -324,6 +324,42 @@ TEST(LoadRecipe, NamesFilesThatAreNone) {
   EXPECT_EQ(load_recipe(file).settings, make_recipe(kRecipe, "r.toml").settings);
   EXPECT_THAT(error_of([&] { load_recipe(folder.write("bad.toml", "seed = true\n" + kRecipe.substr(9))); }),
               StartsWith((folder / "bad.toml").string() + ":1: seed must be a whole number"));
+}
+
+TEST(Recipe, RefusesChunksThatDoNotDivideTheSequence) {
+  EXPECT_THAT(problems_of(kRecipe, {"balance.chunk_sparsity.chunk=48", "train.sequence_length=128"}),
+              HasSubstr("[chunk_sparsity] chunk = 48 must divide train.sequence_length = 128"));
+}
+
+TEST(Recipe, AlternatesRoutedAndDenseLayers) {
+  const DecoderSpec model = make_recipe(kRecipe, "r.toml",
+                                        {"model.num_layers=5", "model.routed_every=2", "model.routed_first=1",
+                                         "model.dense_width=48"})
+                                .model;
+  for (size_t i = 0; i < 5; ++i) {
+    EXPECT_EQ(model.layers[i].routed, i % 2 == 1) << i;
+    EXPECT_EQ(model.layers[i].dense_width, i % 2 == 1 ? 0 : 48) << i;
+  }
+  EXPECT_THAT(problems_of(kRecipe, {"model.routed_every=3"}),
+              HasSubstr("model.routed_every = 3 makes the layers between dense; model.dense_width must give "
+                        "their width"));
+  EXPECT_THAT(problems_of(kRecipe, {"model.routed_first=2"}),
+              HasSubstr("model.routed_first = 2 must be below model.routed_every = 1"));
+}
+
+TEST(Recipe, OfEveryMethodsPageIsOne) {
+  int recipes = 0;
+  for (const auto& file :
+       std::filesystem::directory_iterator(std::filesystem::path(GATEWRIGHT_SOURCE_DIR) / "docs/methods")) {
+    const std::string text = read_file(file.path()), open = "```toml\n";
+    for (size_t at = text.find(open); at != std::string::npos; at = text.find(open, at)) {
+      at += open.size();
+      const std::string recipe = text.substr(at, text.find("```", at) - at);
+      EXPECT_NO_THROW(make_recipe(recipe, file.path().filename().string())) << recipe;
+      ++recipes;
+    }
+  }
+  EXPECT_GE(recipes, 1);
 }
 
 }  // namespace

@@ -146,12 +146,18 @@ TEST(Train, CheckpointsAndReportsNeverChangeTheWeights) {
   }
 }
 
-/// Routers that keep something from step to step: noise draws, a bias without a loss, accumulated batches.
+/// Routers that keep something from step to step: noise draws, a bias without a loss, accumulated batches,
+/// drawn tokens, a weight that adapts.
 std::vector<std::vector<std::string>> kinds_of_state() {
-  return {{},
-          {"routing.noise.std=0.5", "train.accumulate=2"},
-          {"balance.loss_free_bias.rate=0.01"},
-          {"routing.scorer=random"}};
+  return {
+      {},
+      {"routing.noise.std=0.5", "train.accumulate=2"},
+      {"balance.loss_free_bias.rate=0.01"},
+      {"routing.scorer=random"},
+      {"balance.global_batch.scope=shuffled", "train.accumulate=2", "routing.broadcast.threshold=1.3",
+       "routing.ranked_capacity.factor=1"},
+      {"balance.chunk_sparsity.chunk=8", "balance.chunk_sparsity.stable=2", "balance.chunk_sparsity.window=2",
+       "routing.selector=relu", "routing.activation=relu_rms", "routing.weights=as_is", "experts.bank=silu"}};
 }
 
 TEST(Train, GoesOnBitForBitWhereverItWasCutOff) {
@@ -384,6 +390,16 @@ TEST(Train, GarbageInTheMetricsIsDroppedFromWhereItBegins) {
     train(folder / "cut", recipe);
     expect_same_folder(folder / "cut", folder / "whole");
   }
+}
+
+TEST(Train, WarnsOfABalanceScopeThatFallsBack) {
+  TemporaryFolder folder;
+  Recorder events;
+  train_model(
+      {.recipe = small_recipe({"balance.global_batch.buffer=false", "train.steps=1"}), .out = folder / "out"},
+      small_corpus(), events);
+  EXPECT_THAT(events.warnings,
+              testing::Contains(HasSubstr("[global_batch] scope = \"global_batch\" with buffer = false")));
 }
 
 }  // namespace

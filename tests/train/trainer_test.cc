@@ -36,6 +36,35 @@ TEST(Trainer, AStepReportsTheLossOfTheBatchItLearnsFrom) {
   EXPECT_EQ(setting.trainer.steps_done(), 1);
 }
 
+TEST(Trainer, ACountingPassChangesNoRandomDrawAndNoOtherTerm) {
+  const auto weights_after_two_steps = [](const char* counting_pass) {
+    Setting setting(
+        {"balance.global_batch.weight=0", counting_pass, "routing.jitter.epsilon=0.2", "train.accumulate=2"});
+    setting.trainer.step();
+    setting.trainer.step();
+    std::vector<Tensor> weights;
+    for (const NamedTensor& p : setting.parameters()) weights.push_back(p.tensor.detach().clone());
+    return weights;
+  };
+  const auto with = weights_after_two_steps("balance.global_batch.counting_pass=true"),
+             without = weights_after_two_steps("balance.global_batch.counting_pass=false");
+  for (size_t i = 0; i < with.size(); ++i) EXPECT_TRUE(at::equal(with[i], without[i])) << i;
+}
+
+TEST(Trainer, BalancesTheGlobalBatchExactlyWithACountingPass) {
+  const auto balance_loss = [](const std::vector<std::string>& settings) {
+    std::vector<std::string> all = {"balance.switch.weight=0", "balance.global_batch.weight=0.5"};
+    all.insert(all.end(), settings.begin(), settings.end());
+    return Setting(all).trainer.step().balance_loss;
+  };
+  const double pooled = balance_loss({"train.batch_size=6"});
+  EXPECT_NEAR(
+      balance_loss({"train.batch_size=2", "train.accumulate=3", "balance.global_batch.counting_pass=true"}),
+      pooled, 1e-6);
+  EXPECT_GT(std::abs(balance_loss({"train.batch_size=2", "train.accumulate=3"}) - pooled), 1e-6)
+      << "the buffer is exact at the last micro-batch only";
+}
+
 TEST(Trainer, AccumulatedBatchesAreOneLargeBatch) {
   // Across the end of an epoch, where the last sequence is filled up and has fewer targets than the others.
   const std::vector<std::string> plain = {"balance.switch.weight=0", "train.epsilon=1e-4", "train.steps=30"};

@@ -69,6 +69,7 @@ RoutingAnalysis::RoutingAnalysis(TraceHeader header) : header_(std::move(header)
     const auto experts = static_cast<size_t>(layer.num_experts);
     LayerCounts counts;
     counts.expert.resize(experts);
+    counts.tokens_by_experts.resize(experts + 1);
     counts.domain.assign(header_.domains.size(), Row(experts));
     counts.together.assign(experts, Row(experts));
     counts_.push_back(std::move(counts));
@@ -78,6 +79,10 @@ RoutingAnalysis::RoutingAnalysis(TraceHeader header) : header_(std::move(header)
 void RoutingAnalysis::add(const TraceBatch& batch) {
   tokens_ += static_cast<int64_t>(batch.token.size());
   for (int32_t id : batch.token) ++margins_[id].occurrences;
+  domain_tokens_.resize(header_.domains.size());
+  for (int32_t d : batch.domain) {
+    if (d >= 0) ++domain_tokens_[static_cast<size_t>(d)];
+  }
   for (size_t l = 0; l < counts_.size(); ++l) {
     LayerCounts& counts = counts_[l];
     const LayerTrace& layer = batch.layers[l];
@@ -87,6 +92,7 @@ void RoutingAnalysis::add(const TraceBatch& batch) {
       const std::span<const int32_t> visited(
           layer.expert.data() + layer.row_begin[t],
           static_cast<size_t>(layer.row_begin[t + 1] - layer.row_begin[t]));
+      ++counts.tokens_by_experts[visited.size()];
       for (int32_t e : visited) {
         const auto expert = static_cast<size_t>(e);
         ++counts.expert[expert];
@@ -113,7 +119,14 @@ LayerAnalysis RoutingAnalysis::analyse(size_t index) const {
   result.load_imbalance =
       all > 0 ? std::ranges::max(result.load) * static_cast<double>(result.load.size()) - 1 : 0;
   result.experts_per_token = tokens_ ? all / static_cast<double>(tokens_) : 0;
-  for (const Row& domain : counts.domain) result.domains.push_back(shares(domain));
+  result.tokens_by_experts = counts.tokens_by_experts;
+  for (size_t d = 0; d < counts.domain.size(); ++d) {
+    const int64_t of_domain = d < domain_tokens_.size() ? domain_tokens_[d] : 0;
+    result.domains.push_back(shares(counts.domain[d]));
+    result.domain_experts_per_token.push_back(of_domain
+                                                  ? sum(counts.domain[d]) / static_cast<double>(of_domain)
+                                                  : std::numeric_limits<double>::quiet_NaN());
+  }
   result.domain_information = information(counts.domain);
   std::vector<std::span<const float>> tokens;
   for (const auto& [token, row] : counts.token) tokens.emplace_back(row);

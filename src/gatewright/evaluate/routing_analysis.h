@@ -20,6 +20,8 @@ struct LayerAnalysis {
   double entropy = 0;             // of the load, in bits; at most log2 E
   double load_imbalance = 0;      // largest load over mean load, minus 1
   double experts_per_token = 0;
+  std::vector<double> domain_experts_per_token = {};  // [D]; NaN for a domain without tokens
+  std::vector<int64_t> tokens_by_experts = {};        // [E + 1] tokens that visit 0, 1, ..., E experts
   std::vector<std::vector<double>> domains = {};   // [D][E] share of the domain's visits; NaN for one without
   double domain_information = 0;                   // between expert and domain, bits
   double token_information = 0;                    // between expert and token id, bits
@@ -51,6 +53,7 @@ class RoutingAnalysis {
     std::vector<std::vector<double>> domain;                // [D][E]
     std::unordered_map<int32_t, std::vector<float>> token;  // [E] for each token id that occurred
     std::vector<std::vector<double>> together;              // [E][E]
+    std::vector<int64_t> tokens_by_experts;                 // [E + 1]
     double margin_sum = 0;
     int64_t margins = 0;
   };
@@ -63,6 +66,7 @@ class RoutingAnalysis {
     int64_t count = 0, occurrences = 0;
   };
   std::unordered_map<int32_t, TokenMargins> margins_;
+  std::vector<int64_t> domain_tokens_;  // [D]
   int64_t tokens_ = 0;
 };
 

@@ -154,6 +154,8 @@ Tensor expert_ffn_by_tensor_operations(const Tensor& hidden, const Assignment& a
       h = at::silu(linear(x, parameters.gate, parameters.gate_bias, e)) * up;
     } else if (activation == Activation::gelu) {
       h = 0.5 * up * (1 + at::erf(up / std::numbers::sqrt2));
+    } else if (activation == Activation::silu) {
+      h = at::silu(up);
     } else {
       h = at::relu(up);
     }

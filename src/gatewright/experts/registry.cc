@@ -40,6 +40,7 @@ ExpertBankFactory feed_forward(Activation activation) {
 
 Activation activation_of(const std::string& name) {
   if (name == "gelu") return Activation::gelu;
+  if (name == "silu") return Activation::silu;
   return name == "relu" ? Activation::relu : Activation::swiglu;
 }
 
@@ -54,7 +55,7 @@ std::vector<Parameter> shared_parameters() {
                      {.name = "activation",
                       .help = "activation of the shared experts",
                       .default_value = std::string("swiglu"),
-                      .choices = {"swiglu", "gelu", "relu"}},
+                      .choices = {"swiglu", "gelu", "relu", "silu"}},
                      {.name = "gate",
                       .help = "multiply their output by a learned sigmoid gate (Qwen2-MoE)",
                       .default_value = false},
@@ -141,6 +142,12 @@ const Registry<ExpertBankFactory>& expert_banks() {
                         .formula = "y = W_down max(W_up x, 0)",
                         .parameters = feed_forward_parameters()},
                        feed_forward(Activation::relu)},
+                      {{.name = "silu",
+                        .summary = "feed-forward with SiLU and no gate: the small experts of BlockFFN",
+                        .source = "Song et al. 2025, BlockFFN, section 3",
+                        .formula = "y = W_down silu(W_up x),  silu(z) = z / (1 + exp(-z))",
+                        .parameters = feed_forward_parameters()},
+                       feed_forward(Activation::silu)},
                       lora()});
   return registry;
 }

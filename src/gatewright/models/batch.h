@@ -13,6 +13,8 @@ struct Batch {
   Tensor first_key =
       {};  // int32 [B, S], index in the row of the first token of each token's document; undefined: 0
 
+  Tensor real = {};  // bool [B, S], false: filling; undefined: every token is one of a text
+
   int64_t rows() const { return tokens.size(0); }
   int64_t length() const { return tokens.size(1); }
 };

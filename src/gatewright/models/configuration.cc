@@ -100,6 +100,7 @@ Count shared_router_parameters(const DecoderSpec& s) {
 /// Of the scorer and of noise whose size is learned.
 Count router_parameters(const FeedForwardSpec& layer, Count hidden) {
   Count count = scorer_parameters(layer, hidden);
+  if (layer.router.activation == choice::Activation::kReluRms) count += layer.num_experts;  // its gain
   for (const Piece& d : layer.router.decorators) {
     if (d.name == "noise" && d.values.flag("learned")) count += layer.num_experts * hidden;
   }
@@ -151,6 +152,11 @@ void validate(const DecoderSpec& s) {
   check_network(problems, s.layers);
   if (!problems.empty())
     throw UsageError(fmt::format("the model cannot be built: {}", fmt::join(problems, "; ")));
+}
+
+double relative_active_parameters(const DecoderSpec& spec, double experts_per_token, double reference) {
+  return static_cast<double>(count_parameters(spec, experts_per_token).active) /
+         static_cast<double>(count_parameters(spec, reference).active);
 }
 
 double experts_per_token(const FeedForwardSpec& layer, double otherwise) {

@@ -59,6 +59,9 @@ struct ParameterCounts {
 /// Counted from the shapes; embedding and head included, as in published figures.
 /// @param open_experts  experts per token in layers whose selector does not fix it; all when not given
 ParameterCounts count_parameters(const DecoderSpec& spec, std::optional<double> open_experts = {});
+/// Active parameters when tokens visit `experts_per_token` experts on average, over those of the same model
+/// with `reference` experts a token, in layers whose selector leaves the number open.
+double relative_active_parameters(const DecoderSpec& spec, double experts_per_token, double reference = 2);
 /// Experts per token of a router's selector where it is fixed by its parameters, else `otherwise`.
 double experts_per_token(const FeedForwardSpec& layer, double otherwise);
 /// Parameters of one expert of a bank, and of what its decorators add for every token.

@@ -1,6 +1,8 @@
 #include "gatewright/models/decoder.h"
 
 #include <algorithm>
+#include <map>
+#include <numeric>
 #include <span>
 
 #include "gatewright/base/error.h"
@@ -174,6 +176,8 @@ DecoderOutput Decoder::forward(const Batch& batch, const ForwardOptions& options
     x = std::move(next.sum);
     return std::move(next.norm);
   };
+  const int64_t num_routed =
+      std::ranges::count_if(layers_, [](const auto& l) { return l->router != nullptr; });
   for (size_t i = 0; i < layers_.size(); ++i) {
     Layer& layer = *layers_[i];
     KeyValueCache* cache = options.cache ? &(*options.cache)[i] : nullptr;
@@ -186,15 +190,22 @@ DecoderOutput Decoder::forward(const Batch& batch, const ForwardOptions& options
     // Anew at every step of a generation, and the same again for the same text.
     RandomStream evaluation(mix_hash(options.draw, static_cast<uint64_t>(cached)),
                             layer.prefix + "evaluation");
-    const RoutingContext context{.layer = static_cast<int64_t>(i),
-                                 .training = options.training,
-                                 .step = options.step,
-                                 .num_steps = options.num_steps,
-                                 .num_sequences = rows,
-                                 .token_ids = flat_tokens,
-                                 .random = options.training ? &layer.random : &evaluation,
-                                 .previous = output.routing.empty() ? nullptr : &output.routing.back().scores,
-                                 .carried = &carried_state};
+    const RoutingContext context{
+        .layer = static_cast<int64_t>(i),
+        .training = options.training,
+        .step = options.step,
+        .num_steps = options.num_steps,
+        .micro_batch = options.micro_batch,
+        .counting = options.counting,
+        .num_routed_layers = num_routed,
+        .num_sequences = rows,
+        .token_ids = flat_tokens,
+        .first_key = batch.first_key.defined() ? batch.first_key.reshape({-1}) : Tensor(),
+        .real_tokens = batch.real.defined() ? batch.real.reshape({-1}) : Tensor(),
+        .random = options.training ? &layer.random : &evaluation,
+        .processes = options.processes,
+        .previous = output.routing.empty() ? nullptr : &output.routing.back().scores,
+        .carried = &carried_state};
     RoutingRecord record = layer.router->route(normed, context);
     delta = layer.experts
                 ->forward(normed, record.assignment, {.training = options.training, .random = context.random})
@@ -250,7 +261,23 @@ void Decoder::to(const at::Device& device) {
   for (NamedTensor& p : parameters()) p.tensor.set_data(p.tensor.to(device));
 }
 
+bool Decoder::wants_counting_pass() const {
+  return std::ranges::any_of(layers_,
+                             [](const auto& l) { return l->router && l->router->wants_counting_pass(); });
+}
+
 void Decoder::end_step() {
+  std::map<std::string, std::vector<double>> of_layers;
+  for (const auto& layer : layers_) {
+    if (!layer->router) continue;
+    for (const auto& [name, loss] : layer->router->mean_losses()) of_layers[name].push_back(loss);
+  }
+  std::map<std::string, double> means;
+  for (const auto& [name, losses] : of_layers)
+    means[name] = std::accumulate(losses.begin(), losses.end(), 0.0) / static_cast<double>(losses.size());
+  for (const auto& layer : layers_) {
+    if (layer->router) layer->router->observe(means);
+  }
   for (const auto& layer : layers_) {
     if (layer->router) layer->router->end_step();
   }

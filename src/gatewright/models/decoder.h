@@ -19,6 +19,9 @@ struct ForwardOptions {
   int64_t step = 0;                             // optimiser steps done, for schedules
   int64_t num_steps = 0;                        // of the whole training, for schedules
   uint64_t draw = 0;                            // outside training: another number, other random draws
+  int64_t micro_batch = -1;                     // of the step, for buffers over micro-batches; -1: not told
+  bool counting = false;                        // a pass before the step, see wants_counting_pass
+  const ProcessGroup* processes = nullptr;      // that compute the step together
   std::vector<KeyValueCache>* cache = nullptr;  // one a layer: the tokens continue what is in it
 };
 
@@ -48,6 +51,9 @@ class Decoder {
   int64_t num_parameters() const;
   void to(const at::Device& device);
 
+  /// Whether the micro-batches of a step must run once with ForwardOptions::counting before it is learned
+  /// from.
+  bool wants_counting_pass() const;
   /// After each optimiser step: balance rules without a loss act.
   void end_step();
   /// Positions of the layers' random streams, for resuming; draws in training only.

@@ -21,6 +21,7 @@ struct RoutingRecord;
 class BalanceTerm {
  public:
   virtual ~BalanceTerm() = default;
+  /// `assignment` is the choice before any capacity limit.
   /// The term for one micro-batch, a float32 scalar with gradient and without its weight; undefined when the
   /// term has no loss.
   virtual Tensor loss(const Scores& scores, const Assignment& assignment, const RoutingContext& context) = 0;
@@ -31,6 +32,17 @@ class BalanceTerm {
   virtual Tensor network_loss(const std::vector<const RoutingRecord*>& /*layers*/) { return {}; }
   /// Changes what the selector sees before it chooses (loss-free bias).
   virtual void before_choice(Scores&) {}
+  /// Whether count() must see all micro-batches of a step before loss() sees the first.
+  virtual bool wants_counting_pass() const { return false; }
+  /// One micro-batch of the counting pass.
+  virtual void count(const Assignment&, const RoutingContext&) {}
+  /// Multiplies the weight of the step that comes.
+  virtual double factor() const { return 1; }
+  /// Whether observe() wants to be told the mean loss.
+  virtual bool wants_mean_loss() const { return false; }
+  /// After each optimiser step, before end_step: the mean of the term's loss over the step's micro-batches
+  /// and the layers that have the term.
+  virtual void observe(double /*mean_loss*/) {}
   /// Called after each optimiser step.
   virtual void end_step() {}
   /// State that checkpoints keep (not trained).
@@ -41,16 +53,19 @@ class BalanceTerm {
 struct WeightedTerm {
   std::string name;
   std::unique_ptr<BalanceTerm> term;
-  double weight = 0;        // at step 0
-  double final_weight = 0;  // from step `over_steps` on
-  int64_t over_steps = 0;   // linear in between; 0: constant
+  double weight = 0;              // at step 0
+  double final_weight = 0;        // from step `over_steps` on
+  int64_t over_steps = 0;         // linear in between; 0: constant
+  bool mean_over_layers = false;  // the weight is divided by the number of the model's routed layers
 
   double weight_at(int64_t step) const;
+  /// In one of `num_routed_layers` layers.
+  double weight_in_layer(int64_t step, int64_t num_routed_layers) const;
 };
 
 using BalanceFactory = std::function<std::unique_ptr<BalanceTerm>(const Values&, const RouterSizes&)>;
-/// The balance terms by name: the one list to touch when adding one. Each has the parameters weight,
-/// final_weight and over_steps besides its own.
+/// The balance terms by name: the one list to touch when adding one. Each with a loss
+/// has the parameters weight, final_weight, over_steps and over_layers besides its own.
 const Registry<BalanceFactory>& balance_terms();
 
 /// A term by name from values checked against its specification.

@@ -68,6 +68,10 @@ choice::Rows rows_of_mask(const Tensor& mask) {
   return rows;
 }
 
+std::span<const float> span_of(const Tensor& table) {
+  return {table.data_ptr<float>(), static_cast<size_t>(table.numel())};
+}
+
 }  // namespace
 
 Router::Router(std::unique_ptr<Scorer> scorer, std::unique_ptr<choice::Selector> selector,
@@ -83,6 +87,7 @@ Router::Router(std::unique_ptr<Scorer> scorer, std::unique_ptr<choice::Selector>
 Router::Router(const RouterSpec& spec, const RouterSizes& sizes, RandomStream& random)
     : Router(make_scorer(spec, sizes, random), make_selector(spec), spec.activation, spec.weights,
              make_balance(spec, sizes)) {
+  if (spec.activation == choice::Activation::kReluRms) gain_ = constant_parameter({sizes.num_experts}, 1);
   if (!is_decorated(spec)) tensor_choice_ = tensor_choice(spec.selector.name, spec.selector.values);
 }
 
@@ -96,14 +101,23 @@ choice::Selection Router::select(const Scores& scores, const RoutingContext& con
     return {.rows = rows_of_mask(tensor_choice_(values))};
   }
   const Tensor plain = values.to(at::kCPU).contiguous();
-  const std::span<const float> rows(plain.data_ptr<float>(), static_cast<size_t>(plain.numel()));
-  return selector_->choose({.values = rows, .num_tokens = plain.size(0), .num_experts = plain.size(1)},
-                           {.layer = context.layer,
-                            .random = context.random,
-                            .training = context.training,
-                            .step = context.step,
-                            .num_steps = context.num_steps,
-                            .num_sequences = context.num_sequences});
+  choice::ChoiceContext choice{.layer = context.layer,
+                               .random = context.random,
+                               .training = context.training,
+                               .step = context.step,
+                               .num_steps = context.num_steps,
+                               .num_sequences = context.num_sequences};
+  Tensor shares, real;
+  if (context.training && selector_->wants_distribution()) {
+    shares = distribution(scores).detach().to(at::kCPU, at::kFloat).contiguous();
+    choice.distribution = span_of(shares);
+    if (context.real_tokens.defined()) {
+      real = context.real_tokens.to(at::kCPU, at::kByte).contiguous();
+      choice.real = {real.data_ptr<uint8_t>(), static_cast<size_t>(real.numel())};
+    }
+  }
+  return selector_->choose(
+      {.values = span_of(plain), .num_tokens = plain.size(0), .num_experts = plain.size(1)}, choice);
 }
 
 RoutingRecord Router::route(const Tensor& hidden, const RoutingContext& context) {
@@ -118,29 +132,66 @@ RoutingRecord Router::route(const Tensor& hidden, const RoutingContext& context)
           context.layer, hidden.size(0), record.scores.logits.dim(), record.scores.logits.numel());
   record.scores.activation = activation_;
   record.scores.probabilities = activate(activation_, record.scores.logits);
+  if (gain_.defined()) record.scores.probabilities = record.scores.probabilities * gain_;
   for (WeightedTerm& t : balance_) t.term->before_choice(record.scores);
-  record.assignment = weigh(weights_, record.scores, select(record.scores, context));
-  add_balance(record, context);
+  choice::Selection selection = select(record.scores, context);
+  // Balance is demanded of what the router chose, whatever a capacity limit drops of it.
+  const Assignment chosen = selection.before_capacity
+                                ? weigh(weights_, record.scores, {.rows = *selection.before_capacity})
+                                : Assignment();
+  const bool limited = selection.before_capacity.has_value();
+  record.assignment = weigh(weights_, record.scores, std::move(selection));
+  add_balance(record, limited ? chosen : record.assignment, context);
   return record;
 }
 
-void Router::add_balance(RoutingRecord& record, const RoutingContext& context) {
+void Router::add_balance(RoutingRecord& record, const Assignment& chosen, const RoutingContext& context) {
+  if (context.counting) {
+    for (WeightedTerm& t : balance_) t.term->count(chosen, context);
+    return;
+  }
   for (WeightedTerm& t : balance_) {
-    const Tensor value = t.term->loss(record.scores, record.assignment, context);
-    const double weight = t.weight_at(context.step);
+    const Tensor value = t.term->loss(record.scores, chosen, context);
+    const double weight = t.weight_in_layer(context.step, context.num_routed_layers) * t.term->factor();
     record.balance.push_back(
         {.name = t.name, .value = value.defined() ? value.detach() : Tensor(), .weight = weight});
     if (!value.defined()) continue;
+    if (context.training && t.term->wants_mean_loss()) {
+      losses_[t.name].sum += value.item<double>();
+      ++losses_[t.name].count;
+    }
     record.loss = record.loss.defined() ? record.loss + value * weight : value * weight;
   }
 }
 
+bool Router::wants_counting_pass() const {
+  return std::ranges::any_of(balance_, [](const WeightedTerm& t) { return t.term->wants_counting_pass(); });
+}
+
+std::map<std::string, double> Router::mean_losses() const {
+  std::map<std::string, double> means;
+  for (const auto& [name, losses] : losses_) means[name] = losses.sum / static_cast<double>(losses.count);
+  return means;
+}
+
+void Router::observe(const std::map<std::string, double>& mean_losses) {
+  for (WeightedTerm& t : balance_) {
+    if (const auto it = mean_losses.find(t.name); it != mean_losses.end() && t.term->wants_mean_loss())
+      t.term->observe(it->second);
+  }
+}
+
 void Router::end_step() {
+  losses_.clear();
   for (WeightedTerm& t : balance_) t.term->end_step();
 }
 
 void Router::collect(ParameterList& parameters, const std::string& prefix) const {
   scorer_->collect(parameters, prefix);
+  if (gain_.defined()) {
+    const std::string parent = prefix.substr(0, prefix.rfind('.') + 1);  // "mlp." of "mlp.gate"
+    parameters.push_back({.name = parent + "router_norm.weight", .tensor = gain_, .weight_decay = false});
+  }
   for (const WeightedTerm& t : balance_) t.term->collect(parameters, prefix);
 }
 

@@ -1,6 +1,7 @@
 // A router: scorer, selector, weights and balance terms put together. score -> select -> assignment.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -28,6 +29,13 @@ class Router {
   /// in the scores is an error that names the layer.
   RoutingRecord route(const Tensor& hidden, const RoutingContext& context);
 
+  /// Whether a balance term wants to count the micro-batches of a step before the first is learned from:
+  /// `route` is then called for each with context.counting.
+  bool wants_counting_pass() const;
+  /// For terms that want it, by name: the mean loss over the micro-batches of this step.
+  std::map<std::string, double> mean_losses() const;
+  /// Before end_step: the same as a mean over the model's layers, for terms whose weight follows it.
+  void observe(const std::map<std::string, double>& mean_losses);
   /// After each optimiser step: rules without a loss act, buffers over micro-batches are emptied.
   void end_step();
   void collect(ParameterList& parameters, const std::string& prefix) const;
@@ -36,7 +44,7 @@ class Router {
 
  private:
   choice::Selection select(const Scores& scores, const RoutingContext& context) const;
-  void add_balance(RoutingRecord& record, const RoutingContext& context);
+  void add_balance(RoutingRecord& record, const Assignment& chosen, const RoutingContext& context);
 
   std::unique_ptr<Scorer> scorer_;
   std::unique_ptr<choice::Selector> selector_;
@@ -44,6 +52,12 @@ class Router {
   choice::Activation activation_;
   choice::WeightRule weights_;
   std::vector<WeightedTerm> balance_;
+  Tensor gain_;  // [E] factors of the scores, with the activation relu_rms
+  struct Losses {
+    double sum = 0;
+    int64_t count = 0;
+  };
+  std::map<std::string, Losses> losses_;  // of this step, of terms that want their mean
 };
 
 /// The balance terms over all layers of one forward pass: the value of each stands in the record of the last

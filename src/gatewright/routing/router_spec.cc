@@ -8,6 +8,7 @@
 #include "gatewright/base/error.h"
 #include "gatewright/routing/balance.h"
 #include "gatewright/routing/choice/registry.h"
+#include "gatewright/routing/choice/selectors/broadcast.h"
 #include "gatewright/routing/scorer.h"
 
 namespace gatewright {
@@ -79,6 +80,15 @@ void check_decorators(const RouterSpec& spec, int64_t num_experts, Problems& pro
       problems.attempt([&] { of_selector->make(nullptr, piece.values); });
     }
   }
+  problems.expect(spec.selector.name != "all" || find_piece(spec.decorators, "broadcast") == nullptr,
+                  "[broadcast] every token visits all experts already with selector = \"all\"; take another "
+                  "selector, such as \"top_k\", or leave [routing.broadcast] out");
+  const bool ranked = find_piece(spec.decorators, "ranked_capacity") != nullptr;
+  problems.expect(!ranked || num_experts >= 2,
+                  "[ranked_capacity] a capacity limit needs at least 2 experts, got {}; leave it out",
+                  num_experts);
+  problems.expect(!ranked || find_piece(spec.decorators, "capacity") == nullptr,
+                  "[capacity] and [ranked_capacity] both limit the experts; leave one of them out");
   const Piece *omit = find_piece(spec.decorators, "omit"), *force = find_piece(spec.decorators, "force");
   if (force == nullptr) return;
   for (int64_t e : force->values.integers("experts")) {
@@ -89,12 +99,32 @@ void check_decorators(const RouterSpec& spec, int64_t num_experts, Problems& pro
   }
 }
 
+/// Scopes of the load-balancing loss and what goes with them.
+void check_balance(const RouterSpec& spec, Problems& problems) {
+  for (const Piece& term : spec.balance) {
+    const auto& values = term.values.all();
+    if (!values.contains("counting_pass") || !term.values.flag("counting_pass")) continue;
+    const std::string& scope = term.values.text("scope");
+    problems.expect(
+        scope == "global_batch" || scope == "mixed",
+        "[{}] counting_pass = true counts a step before it is learned from, which scope = \"{}\" does "
+        "not use; set scope = \"global_batch\" or \"mixed\", or leave counting_pass out",
+        term.name, scope);
+  }
+}
+
 /// Activations that make no sense with a selector or a weighting.
 void check_activation(const RouterSpec& spec, Problems& problems) {
   problems.expect(
       spec.selector.name != "relu" || spec.activation != choice::Activation::kSoftmax,
       "the selector relu chooses by the sign of the logit; set routing.activation = \"identity\" (the "
       "logit is the weight) or \"sigmoid\"");
+  problems.expect(spec.selector.name != "top_p" || spec.activation == choice::Activation::kSoftmax ||
+                      spec.activation == choice::Activation::kSigmoid,
+                  "top_p adds up probabilities until they exceed p, and activation = \"{}\" gives none that "
+                  "sum to 1; use "
+                  "activation = \"softmax\", or selector = \"relu\"",
+                  choice::activation_names()[static_cast<size_t>(spec.activation)]);
   const bool only_positive = spec.selector.name == "relu" || spec.selector.name == "threshold";
   problems.expect(
       spec.activation != choice::Activation::kIdentity || only_positive ||
@@ -192,7 +222,32 @@ std::vector<std::string> router_problems(const RouterSpec& spec, int64_t num_exp
   check_decorators(spec, num_experts, problems);
   check_names(spec.balance, "balance term", balance_terms().names(), problems);
   check_activation(spec, problems);
+  check_balance(spec, problems);
   return problems.take();
+}
+
+std::vector<std::string> router_warnings(const RouterSpec& spec, int64_t num_experts, int64_t num_processes) {
+  Problems warnings;
+  if (const Piece* broadcast = find_piece(spec.decorators, "broadcast")) {
+    const double threshold = broadcast->values.number("threshold"),
+                 most = choice::largest_uncertainty(num_experts);
+    warnings.expect(
+        threshold <= most,
+        "[broadcast] threshold = {:g} is above {:g}, the uncertainty of a token that has no preference "
+        "among {} experts: none will be broadcast; 1.8 is usual for 8 experts",
+        threshold, most, num_experts);
+  }
+  for (const Piece& term : spec.balance) {
+    if (!term.values.all().contains("buffer")) continue;
+    const std::string& scope = term.values.text("scope");
+    const bool global = scope == "global_batch" || scope == "mixed" || scope == "shuffled";
+    warnings.expect(
+        !global || num_processes > 1 || term.values.flag("buffer") || term.values.flag("counting_pass"),
+        "[{}] scope = \"{}\" with buffer = false in one process balances each micro-batch by itself, as "
+        "scope = \"micro_batch\" does; buffer = true counts the micro-batches of a step together",
+        term.name, scope);
+  }
+  return warnings.take();
 }
 
 }  // namespace gatewright

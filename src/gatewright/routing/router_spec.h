@@ -37,6 +37,11 @@ struct RouterSpec {
 /// Why no router of so many experts can be made of these pieces: a sentence each, empty when one can.
 std::vector<std::string> router_problems(const RouterSpec& spec, int64_t num_experts);
 
+/// What such a router will do otherwise than its words suggest, in `num_processes` processes: a sentence
+/// each.
+std::vector<std::string> router_warnings(const RouterSpec& spec, int64_t num_experts,
+                                         int64_t num_processes = 1);
+
 /// A routed layer of a network, for what its routers must agree on.
 struct RoutedLayer {
   int64_t layer = 0;

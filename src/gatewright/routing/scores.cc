@@ -45,6 +45,10 @@ Tensor activate(choice::Activation activation, const Tensor& logits) {
       return at::sigmoid(logits);
     case choice::Activation::kIdentity:
       return logits.masked_fill(at::isneginf(logits.detach()), 0);
+    case choice::Activation::kReluRms: {
+      const Tensor positive = at::relu(logits);
+      return positive / (positive.square().mean(-1, /*keepdim=*/true) + choice::kReluRmsAddend).sqrt();
+    }
   }
   return logits;
 }
@@ -57,6 +61,10 @@ Tensor distribution(const Scores& scores) {
       return scores.probabilities / scores.probabilities.sum(-1, /*keepdim=*/true).clamp_min(1e-20);
     case choice::Activation::kIdentity:
       return softmax(scores.logits);
+    case choice::Activation::kReluRms: {
+      const Tensor normalised = activate(scores.activation, scores.logits);  // without a gain
+      return normalised / (normalised.sum(-1, /*keepdim=*/true) + 1e-5);
+    }
   }
   return scores.probabilities;
 }

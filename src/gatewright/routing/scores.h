@@ -9,7 +9,7 @@ namespace gatewright {
 /// Scores of T tokens for E experts, float32 whatever the model's precision.
 struct Scores {
   Tensor logits;               // [T, E]  -inf: the expert cannot be chosen
-  Tensor probabilities;        // [T, E]  softmax or sigmoid of the logits
+  Tensor probabilities;        // [T, E]  the activation of the logits, times a gain where the router has one
   Tensor selection_bias = {};  // [E] or undefined: added for the choice and left out of the weights
   choice::Activation activation = choice::Activation::kSoftmax;  // that made the probabilities
 
@@ -21,8 +21,8 @@ struct Scores {
 Tensor activate(choice::Activation activation, const Tensor& logits);
 
 /// The probabilities as a distribution over experts, differentiable, which balance terms compare with each
-/// other: softmax as it is, sigmoids over their sum (DeepSeek-V3 2024, eq. 19), and for identity the softmax
-/// of the logits.
+/// other: softmax as it is, sigmoids over their sum (DeepSeek-V3 2024, eq. 19), for identity the softmax of
+/// the logits, and for relu_rms the positive parts over their sum (zeros where none is positive).
 Tensor distribution(const Scores& scores);
 
 /// What a selector compares: probabilities or logits (as it reads), plus the selection bias, -inf where the

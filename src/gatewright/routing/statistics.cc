@@ -47,9 +47,22 @@ void add_counts(const Assignment& assignment, std::span<const uint8_t> counted, 
   layer.tokens += std::accumulate(counted.begin(), counted.end(), int64_t{0});
 }
 
+/// Tokens by the number of experts they visit, added to layer.tokens_by_experts [E + 1].
+void add_histogram(const Assignment& assignment, std::span<const uint8_t> counted, LayerStatistics& layer) {
+  const Tensor visits = at::bincount(assignment.token, {}, assignment.num_tokens).to(at::kCPU);
+  const auto* n = visits.data_ptr<int64_t>();
+  layer.tokens_by_experts.resize(layer.counts.size() + 1);
+  for (size_t t = 0; t < static_cast<size_t>(assignment.num_tokens); ++t)
+    layer.tokens_by_experts[static_cast<size_t>(n[t])] += counted.empty() ? 1.0 : counted[t];
+}
+
 }  // namespace
 
 double LayerStatistics::pairs() const { return std::accumulate(counts.begin(), counts.end(), 0.0); }
+
+double LayerStatistics::experts_per_token() const {
+  return tokens ? pairs() / static_cast<double>(tokens) : 0.0;
+}
 
 double LayerStatistics::load_imbalance() const {
   const double all = pairs();
@@ -68,6 +81,7 @@ void RoutingStatistics::add(std::span<const RoutingRecord> records, std::span<co
     layer.layer = record.layer;
     layer.counts.resize(static_cast<size_t>(record.assignment.num_experts()));
     add_counts(record.assignment, counted, layer);
+    add_histogram(record.assignment, counted, layer);
     layer.largest_logit = std::max(layer.largest_logit, largest_magnitude(record.scores.logits.detach()));
     for (const RoutingRecord::TermValue& term : record.balance) {
       if (term.value.defined()) add_mean(layer.balance, term.name, term.value.item<double>(), batches_[i]);
@@ -81,9 +95,7 @@ double RoutingStatistics::load_imbalance() const {
 }
 
 double RoutingStatistics::experts_per_token() const {
-  return mean_over(layers_, [](const LayerStatistics& l) {
-    return l.tokens ? l.pairs() / static_cast<double>(l.tokens) : 0.0;
-  });
+  return mean_over(layers_, [](const LayerStatistics& l) { return l.experts_per_token(); });
 }
 
 int64_t RoutingStatistics::dead_experts() const {

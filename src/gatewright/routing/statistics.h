@@ -13,13 +13,15 @@ namespace gatewright {
 
 struct LayerStatistics {
   int64_t layer = 0;
-  std::vector<double> counts = {};  // [E] pairs of each expert
+  std::vector<double> counts = {};             // [E] pairs of each expert
+  std::vector<double> tokens_by_experts = {};  // [E + 1] tokens that visit 0, 1, ..., E experts
   int64_t tokens = 0;
   double largest_logit = 0;  // absolute value
   /// Mean value of each balance term (without its weight), by name; only terms with a loss.
   std::vector<std::pair<std::string, double>> balance = {};
 
   double pairs() const;
+  double experts_per_token() const;
   /// Largest load over mean load, minus 1.
   double load_imbalance() const;
   int64_t dead_experts() const;

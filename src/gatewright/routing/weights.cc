@@ -33,6 +33,19 @@ Assignment divided_by_sum(const Tensor& values, const choice::Pairs& pairs, cons
   return result;
 }
 
+/// Gives the tokens of `broadcast` their distribution as weights.
+void weigh_broadcast(const choice::WeightRule& rule, const Scores& scores,
+                     const std::vector<int64_t>& broadcast, Assignment& assignment) {
+  if (broadcast.empty()) return;
+  const at::Device device = assignment.token.device();
+  const Tensor is_broadcast =
+      at::zeros({assignment.num_tokens}, at::TensorOptions().dtype(at::kBool).device(device))
+          .index_fill(0, at::tensor(broadcast, at::kLong).to(device), true);
+  const Tensor cell = assignment.token * scores.num_experts() + expert_of_pairs(assignment);
+  const Tensor share = distribution(scores).reshape({-1}).index_select(0, cell) * rule.scale;
+  assignment.weight = at::where(is_broadcast.index_select(0, assignment.token), share, assignment.weight);
+}
+
 choice::ScoreRows rows_of(const Tensor& table) {
   return {.values = {table.data_ptr<float>(), static_cast<size_t>(table.numel())},
           .num_tokens = table.size(0),
@@ -95,6 +108,7 @@ Assignment weigh_with_tensors(const choice::WeightRule& rule, const Scores& scor
       break;
   }
   if (rule.scale != 1.0) result.weight = result.weight * rule.scale;
+  weigh_broadcast(rule, scores, selection.broadcast, result);
   return result;
 }
 
@@ -103,10 +117,14 @@ Assignment weigh(const choice::WeightRule& rule, const Scores& scores, choice::S
   if (!table.is_cpu() || table.scalar_type() != at::kFloat)
     return weigh_with_tensors(rule, scores, selection);
   auto choice = c10::make_intrusive<Choice>();
+  const std::vector<int64_t> broadcast = selection.broadcast;
   choice->rule = rule;
   choice->selection = std::move(selection);
   const choice::Pairs pairs = choice::by_expert(choice->selection.rows, scores.num_experts(), &choice->place);
-  return make_assignment_from_pair_weights(pairs, CpuWeights::apply(table.contiguous(), std::move(choice)));
+  Assignment result =
+      make_assignment_from_pair_weights(pairs, CpuWeights::apply(table.contiguous(), std::move(choice)));
+  weigh_broadcast(rule, scores, broadcast, result);
+  return result;
 }
 
 }  // namespace gatewright

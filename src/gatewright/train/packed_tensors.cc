@@ -13,9 +13,11 @@ Tensor tensor_of(const std::vector<int32_t>& values, const PackedBatch& packed, 
 }  // namespace
 
 Batch to_batch(const PackedBatch& packed, at::Device device) {
+  const Tensor targets = tensor_of(packed.targets, packed, at::kLong, device);
   return {.tokens = tensor_of(packed.tokens, packed, at::kLong, device),
-          .targets = tensor_of(packed.targets, packed, at::kLong, device),
-          .first_key = tensor_of(packed.first_key, packed, at::kInt, device)};
+          .targets = targets,
+          .first_key = tensor_of(packed.first_key, packed, at::kInt, device),
+          .real = targets >= 0};
 }
 
 }  // namespace gatewright

@@ -185,10 +185,26 @@ class Builder {
     read_train(table_of(root, "train"), recipe.train);
     check_steps(root, recipe);
     read_data(table_of(root, "data"), recipe.data);
+    check_chunks(root, recipe);
     return recipe;
   }
 
  private:
+  /// Balance terms that cut sequences into chunks need whole ones.
+  void check_chunks(const RecipeTable& root, const Recipe& recipe) {
+    for (const FeedForwardSpec& layer : recipe.model.layers) {
+      for (const Piece& term : layer.router.balance) {
+        const auto chunk = term.values.all().find("chunk");
+        if (chunk == term.values.all().end()) continue;
+        const int64_t length = std::get<int64_t>(chunk->second);
+        if (recipe.train.sequence_length % length == 0) continue;
+        return problems_.add(location_of(table_of(root, "train"), "sequence_length"),
+                             "[{}] chunk = {} must divide train.sequence_length = {}", term.name, length,
+                             recipe.train.sequence_length);
+      }
+    }
+  }
+
   static const RecipeTable& table_of(const RecipeTable& root, const std::string& name) {
     static const RecipeTable none;
     const RecipeTable* table = root.table(name);
@@ -241,7 +257,7 @@ class Builder {
                            : norm == "head" ? QueryKeyNorm::kHead
                                             : QueryKeyNorm::kProjection;
     model.tie_word_embeddings = std::get<bool>(v.at("tie_word_embeddings"));
-    read_layers(root, whole(v, "num_layers"), whole(v, "dense_width"), model);
+    read_layers(root, v, model);
     try {
       if (problems_.count() == before) validate(model);
     } catch (const UsageError& e) {
@@ -249,13 +265,31 @@ class Builder {
     }
   }
 
-  void read_layers(const RecipeTable& root, int64_t num_layers, int64_t dense_width, DecoderSpec& model) {
+  /// Every which layer routes, and the width of the dense ones between them.
+  void check_alternation(const RecipeTable& root, const Given& v, bool routed) {
+    const int64_t every = whole(v, "routed_every"), first = whole(v, "routed_first");
+    const std::string& location =
+        location_of(table_of(root, "model"), every > 1 ? "routed_every" : "routed_first");
+    if (every > 1 && !routed)
+      problems_.add(location, "model.routed_every = {} is for models with [experts] and [routing]", every);
+    if (every > 1 && routed && whole(v, "dense_width") == 0)
+      problems_.add(
+          location,
+          "model.routed_every = {} makes the layers between dense; model.dense_width must give their width",
+          every);
+    if (first >= every)
+      problems_.add(location, "model.routed_first = {} must be below model.routed_every = {}", first, every);
+  }
+
+  void read_layers(const RecipeTable& root, const Given& v, DecoderSpec& model) {
     const bool routed = root.table("experts") || root.table("routing");
-    if (routed && dense_width > 0)
+    const int64_t dense_width = whole(v, "dense_width"), every = whole(v, "routed_every");
+    check_alternation(root, v, routed);
+    if (routed && dense_width > 0 && every == 1)
       problems_.add(
           root.tables.at("model").value("dense_width")->location,
           "model.dense_width and [{}] contradict each other; dense layers beside routed ones go under "
-          "[[layers]]",
+          "[[layers]], or between them with model.routed_every",
           root.table("experts") ? "experts" : "routing");
     if (!routed && dense_width == 0)
       problems_.add(root.table("model") ? root.tables.at("model").location : root.location,
@@ -263,9 +297,11 @@ class Builder {
     if (!routed && root.table("balance"))
       problems_.add(root.tables.at("balance").location,
                     "[balance] is for routed layers, and this model has none");
-    const FeedForwardSpec layer =
-        routed ? read_routed(root, "") : FeedForwardSpec{.routed = false, .dense_width = dense_width};
-    model.layers.assign(static_cast<size_t>(num_layers), layer);
+    const FeedForwardSpec dense{.routed = false, .dense_width = dense_width};
+    model.layers.assign(static_cast<size_t>(whole(v, "num_layers")), routed ? read_routed(root, "") : dense);
+    for (int64_t i = 0; routed && i < model.num_layers(); ++i) {
+      if (i % every != whole(v, "routed_first")) model.layers[static_cast<size_t>(i)] = dense;
+    }
     const auto overrides = root.lists.find("layers");
     if (overrides == root.lists.end()) return;
     for (const RecipeTable& own : overrides->second) override_layers(root, own, model.layers);

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <chrono>
 #include <fstream>
+#include <set>
 
 #include "gatewright/base/error.h"
 #include "gatewright/base/file.h"
@@ -154,6 +155,7 @@ class Training {
     }
     folder_.truncate_metrics(trainer.steps_done());
     describe(data, spec);
+    warn_about_routers(spec);
     Metrics metrics(folder_.metrics(), events_);
     const std::string tokenizer_json = data.tokenizer.to_json();
     const auto save = [&] {
@@ -218,6 +220,17 @@ class Training {
                     data.cache.tokens(Part::kTrain), data.cache.tokens(Part::kValidation)));
   }
 
+  /// Each warning once, whichever layers it is about.
+  void warn_about_routers(const DecoderSpec& spec) const {
+    std::set<std::string> told;
+    for (const FeedForwardSpec& layer : spec.layers) {
+      if (!layer.routed) continue;
+      for (const std::string& warning : router_warnings(layer.router, layer.num_experts)) {
+        if (told.insert(warning).second) events_.warn(warning);
+      }
+    }
+  }
+
   static OrderedJson step_row(Trainer& trainer, const StepResult& result, double tokens_per_second) {
     OrderedJson row = {{"step", trainer.steps_done()},          {"loss", result.loss},
                        {"bits_per_byte", result.bits_per_byte}, {"learning_rate", result.learning_rate},
@@ -253,6 +266,10 @@ class Training {
     if (!result.routing.empty()) {
       row["validation_experts_per_token"] = result.routing.experts_per_token();
       row["validation_load_imbalance"] = result.routing.load_imbalance();
+      for (const LayerStatistics& layer : result.routing.layers()) {
+        row["validation_experts_per_token_by_layer"].push_back(layer.experts_per_token());
+        row["validation_tokens_by_experts"].push_back(layer.tokens_by_experts);
+      }
     }
     return row;
   }

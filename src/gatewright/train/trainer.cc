@@ -25,7 +25,20 @@ Trainer::Trainer(Decoder& model, TrainStream& stream, const TrainOptions& option
       parameters_(model.parameters()),
       optimizer_(parameters_, options.optimizer) {}
 
-void Trainer::run_micro_batch(const PackedBatch& packed, double share, StepResult& result) {
+void Trainer::count_micro_batches(const std::vector<PackedBatch>& batches) {
+  const at::NoGradGuard no_grad;
+  const Autocast autocast(options_.precision == "bfloat16" && model_.head().is_cuda());
+  const std::vector<uint64_t> random = model_.random_state();
+  for (size_t i = 0; i < batches.size(); ++i)
+    model_.forward(to_batch(batches[i], model_.head().device()), {.training = true,
+                                                                  .step = steps_done(),
+                                                                  .num_steps = options_.steps,
+                                                                  .micro_batch = static_cast<int64_t>(i),
+                                                                  .counting = true});
+  model_.set_random_state(random);
+}
+
+void Trainer::run_micro_batch(const PackedBatch& packed, int64_t index, double share, StepResult& result) {
   const Batch batch = to_batch(packed, model_.head().device());
   ObjectiveValue value;
   Tensor loss;
@@ -35,7 +48,10 @@ void Trainer::run_micro_batch(const PackedBatch& packed, double share, StepResul
     Tensor balance;
     for (int64_t pass = 0; pass < objective_->passes(); ++pass) {
       const DecoderOutput output =
-          model_.forward(batch, {.training = true, .step = steps_done(), .num_steps = options_.steps});
+          model_.forward(batch, {.training = true,
+                                 .step = steps_done(),
+                                 .num_steps = options_.steps,
+                                 .micro_batch = index * objective_->passes() + pass});
       hidden.push_back(output.hidden.reshape({-1, model_.spec().hidden_size}));
       if (output.balance_loss.defined())
         balance = balance.defined() ? balance + output.balance_loss : output.balance_loss;
@@ -83,9 +99,11 @@ StepResult Trainer::step() {
     result.tokens += targets.back();
     bytes += batches.back().bytes;
   }
+  if (batches.size() > 1 && model_.wants_counting_pass()) count_micro_batches(batches);
   // Every target weighs the same, whichever micro-batch it is in.
   for (size_t i = 0; i < batches.size(); ++i)
-    run_micro_batch(batches[i], static_cast<double>(targets[i]) / static_cast<double>(result.tokens), result);
+    run_micro_batch(batches[i], static_cast<int64_t>(i),
+                    static_cast<double>(targets[i]) / static_cast<double>(result.tokens), result);
   if (bytes > 0)
     result.bits_per_byte =
         result.loss * static_cast<double>(result.tokens) / std::numbers::ln2 / static_cast<double>(bytes);

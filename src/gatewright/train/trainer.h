@@ -51,8 +51,10 @@ class Trainer {
   void restore(const ParameterList& moments, const Json& progress, std::string_view what);
 
  private:
-  /// `share`: of the step's targets that lie in this batch.
-  void run_micro_batch(const PackedBatch& packed, double share, StepResult& result);
+  /// The `index`-th of the step; `share`: of the step's targets that lie in this batch.
+  void run_micro_batch(const PackedBatch& packed, int64_t index, double share, StepResult& result);
+  /// For balance terms that count the whole step first. The random streams stay where they were.
+  void count_micro_batches(const std::vector<PackedBatch>& batches);
   void check_loss(double loss, double norm);
 
   Decoder& model_;

@@ -192,8 +192,8 @@ TEST(GroupLimitedTopK, NeedsGroupsOfEqualSize) {
 
 TEST(RowSelectors, RefuseParametersThatMakeNoSense) {
   EXPECT_EQ(error_of([] { TopK(0); }), "[top_k] top_k must be at least 1, got 0");
-  EXPECT_EQ(error_of([] { TopP(1.5, 1, 0); }), "[top_p] top_p must be in (0, 1], got 1.5");
-  EXPECT_EQ(error_of([] { TopP(0, 1, 0); }), "[top_p] top_p must be in (0, 1], got 0");
+  EXPECT_EQ(error_of([] { TopP(1.5, 1, 0); }), "[top_p] p must lie in (0, 1], got 1.5");
+  EXPECT_EQ(error_of([] { TopP(0, 1, 0); }), "[top_p] p must lie in (0, 1], got 0");
   EXPECT_EQ(error_of([] { TopP(0.5, -1, 0); }), "[top_p] min_experts and max_experts must not be negative");
   EXPECT_EQ(error_of([] { TopP(0.5, 3, 2); }), "[top_p] max_experts 2 is less than min_experts 3");
   EXPECT_EQ(error_of([] { MinP(0); }), "[min_p] min_p must be in (0, 1], got 0");

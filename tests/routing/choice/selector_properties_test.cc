@@ -18,7 +18,7 @@ std::vector<std::pair<std::string, Given>> decorator_settings(int64_t num_expert
     } else if (name == "capacity") {
       for (const char* overflow : {"drop_by_position", "drop_by_score", "reroute"})
         result.push_back({name, {{"factor", 0.8}, {"overflow", std::string(overflow)}}});
-    } else {
+    } else if (name != "ranked_capacity" || num_experts >= 2) {
       result.push_back({name, {}});
     }
   }

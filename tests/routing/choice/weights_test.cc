@@ -33,7 +33,8 @@ TEST(Activation, IsComputedByHand) {
 }
 
 TEST(Activation, GivesMaskedExpertsZero) {
-  for (Activation a : {Activation::kSoftmax, Activation::kSigmoid, Activation::kIdentity}) {
+  for (Activation a :
+       {Activation::kSoftmax, Activation::kSigmoid, Activation::kIdentity, Activation::kReluRms}) {
     EXPECT_EQ(activate_values(a, {1, kMask})[1], 0);
     EXPECT_EQ(activate_values(a, {kMask, kMask}), (std::vector<float>{0, 0}));
   }
@@ -80,7 +81,7 @@ TEST(WeightRule, GivesFiniteWeightsWhereAllProbabilitiesVanish) {
 TEST(WeightRule, NamesAreTheOnesThatRecipesUse) {
   EXPECT_EQ(weighting_names(),
             (std::vector<std::string>{"as_is", "renormalised", "softmax_chosen", "equal"}));
-  EXPECT_EQ(activation_names(), (std::vector<std::string>{"softmax", "sigmoid", "identity"}));
+  EXPECT_EQ(activation_names(), (std::vector<std::string>{"softmax", "sigmoid", "identity", "relu_rms"}));
   EXPECT_EQ(parse_weighting("softmax_chosen"), Weighting::kSoftmaxChosen);
   EXPECT_EQ(parse_activation("sigmoid"), Activation::kSigmoid);
   EXPECT_EQ(error_of([] { parse_weighting("renormalized"); }),

@@ -70,6 +70,8 @@ HWY_NOINLINE void activate(Activation kind, const Panels& gate, const Panels& up
         } else if (kind == Activation::gelu) {
           FloatVec density;
           result = hn::Mul(x, normal_cdf(x, density));
+        } else if (kind == Activation::silu) {
+          result = hn::Mul(x, sigmoid(x));
         } else {
           result = hn::IfThenZeroElse(hn::Lt(x, hn::Zero(d)), x);
         }
@@ -118,6 +120,10 @@ HWY_NOINLINE void backward_activation(Activation kind, const ActivationBackward&
           const FloatVec cdf = normal_cdf(u, density);
           h = hn::Mul(u, cdf);
           hn::StoreU(hn::Mul(wdh, hn::MulAdd(u, density, cdf)), d, a.grad_up.data + at);
+        } else if (kind == Activation::silu) {
+          const FloatVec s = sigmoid(u);
+          h = hn::Mul(u, s);
+          hn::StoreU(hn::Mul(wdh, hn::MulAdd(h, hn::Sub(one, s), s)), d, a.grad_up.data + at);
         } else {
           const auto negative = hn::Lt(u, hn::Zero(d));
           h = hn::IfThenZeroElse(negative, u);

@@ -12,7 +12,8 @@ namespace gatewright::kernels {
 enum class Activation {
   swiglu,  // h = silu(gate) * up           (Shazeer 2020, "GLU variants improve Transformer")
   gelu,    // h = up (1 + erf(up / sqrt 2)) / 2
-  relu     // h = max(up, 0)
+  relu,    // h = max(up, 0)
+  silu     // h = up / (1 + exp(-up)), without a gate
 };
 
 struct FfnSizes {

@@ -27,6 +27,10 @@ __device__ Activated activate(Activation kind, float gate, float up) {
     const float cdf = normal_cdf(up);
     return {up * cdf, 0, cdf + up * 0.39894228f * expf(-0.5f * up * up)};
   }
+  if (kind == Activation::silu) {
+    const float s = sigmoid(up), silu = up * s;
+    return {silu, 0, s + silu * (1 - s)};
+  }
   return {up < 0 ? 0 : up, 0, up <= 0 ? 0.0f : 1.0f};
 }
 

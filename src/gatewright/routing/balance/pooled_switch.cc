@@ -1,7 +1,7 @@
 #include "gatewright/routing/balance/pooled_switch.h"
 
 #include "gatewright/base/error.h"
-#include "gatewright/routing/balance/terms.h"
+#include "gatewright/routing/balance/switch.h"
 #include "gatewright/routing/record.h"
 
 namespace gatewright {

@@ -1,7 +1,9 @@
 #include <algorithm>
 
+#include "gatewright/routing/balance/chunk_sparsity.h"
 #include "gatewright/routing/balance/main_router.h"
 #include "gatewright/routing/balance/pooled_switch.h"
+#include "gatewright/routing/balance/switch.h"
 #include "gatewright/routing/balance/terms.h"
 
 namespace gatewright {
@@ -23,14 +25,98 @@ std::vector<Parameter> with_weight(double weight, std::vector<Parameter> own = {
                                  .help = "steps from weight to final_weight, 0 to keep weight",
                                  .default_value = int64_t{0},
                                  .min = 0,
-                                 .max = 1e12}};
+                                 .max = 1e12},
+                                {.name = "over_layers",
+                                 .help = "whether the layers' terms are summed or averaged",
+                                 .default_value = std::string("sum"),
+                                 .choices = {"sum", "mean"}}};
   all.insert(all.end(), own.begin(), own.end());
   return all;
 }
 
-BalanceScope scope(const std::string& name) {
-  if (name == "micro_batch") return BalanceScope::kMicroBatch;
-  return name == "sequence" ? BalanceScope::kSequence : BalanceScope::kGlobalBatch;
+/// The same with a mean over layers as the default.
+std::vector<Parameter> averaged(std::vector<Parameter> parameters) {
+  std::ranges::find(parameters, "over_layers", &Parameter::name)->default_value = std::string("mean");
+  return parameters;
+}
+
+/// The same for a term that makes no sense with a negative weight.
+std::vector<Parameter> not_negative(std::vector<Parameter> parameters) {
+  for (const char* name : {"weight", "final_weight"})
+    std::ranges::find(parameters, name, &Parameter::name)->min = 0;
+  return parameters;
+}
+
+std::vector<Parameter> chunk_parameters() {
+  constexpr double kMostSteps = 1 << 24;  // counted in float32
+  return {{.name = "chunk",
+           .help = "tokens in a chunk; must divide train.sequence_length",
+           .default_value = int64_t{64},
+           .min = 1,
+           .max = 1 << 20},
+          {.name = "stable",
+           .help = "steps before the weight may change",
+           .default_value = int64_t{1000},
+           .min = 0,
+           .max = kMostSteps},
+          {.name = "window",
+           .help = "steps whose mean losses are compared",
+           .default_value = int64_t{100},
+           .min = 1,
+           .max = kMostSteps / 2},
+          {.name = "min_factor",
+           .help = "by how much the weight grows at least when the loss rose",
+           .default_value = 1.025,
+           .min = 1,
+           .max = 1e6},
+          {.name = "max_factor",
+           .help = "the weight's largest multiple of its first value",
+           .default_value = 4.0,
+           .min = 1,
+           .max = 1e6}};
+}
+
+constexpr const char* kScopes[] = {"micro_batch", "sequence", "global_batch", "shuffled", "mixed"};
+constexpr const char* kFractions[] = {"tokens", "choices"};
+
+template <typename Enum, size_t n>
+Enum by_name(const char* const (&names)[n], const std::string& name) {
+  return static_cast<Enum>(std::ranges::find(names, name) - std::begin(names));
+}
+
+/// Of the load-balancing loss with the defaults of Switch Transformers, or of a loss over the global batch.
+std::vector<Parameter> switch_parameters(const char* scope, const char* fraction, const char* over_layers) {
+  std::vector<Parameter> all = with_weight(
+      0.01,
+      {{.name = "scope",
+        .help = "what f is counted over",
+        .default_value = std::string(scope),
+        .choices = {std::begin(kScopes), std::end(kScopes)}},
+       {.name = "fraction",
+        .help = "what counts are divided by: f sums to the experts a token (tokens) or to 1 (choices)",
+        .default_value = std::string(fraction),
+        .choices = {std::begin(kFractions), std::end(kFractions)}},
+       {.name = "buffer",
+        .help = "count the micro-batches of the step so far; false: those of all processes now",
+        .default_value = true},
+       {.name = "counting_pass",
+        .help = "count all micro-batches of a step in a forward pass before the first is learned from",
+        .default_value = false},
+       {.name = "mixed_weight",
+        .help = "with scope = \"mixed\": of the micro-batch's own loss, beside that of the global batch",
+        .default_value = 0.01,
+        .min = 0,
+        .max = 1e6}});
+  return std::string_view(over_layers) == "mean" ? averaged(std::move(all)) : all;
+}
+
+std::unique_ptr<BalanceTerm> make_switch(const Values& v, const RouterSizes&) {
+  return std::make_unique<SwitchBalance>(
+      SwitchOptions{.scope = by_name<BalanceScope>(kScopes, v.text("scope")),
+                    .fraction = by_name<FractionOf>(kFractions, v.text("fraction")),
+                    .buffer = v.flag("buffer"),
+                    .counting_pass = v.flag("counting_pass"),
+                    .mixed_weight = v.number("mixed_weight")});
 }
 
 Registry<BalanceFactory>::Entry pooled_switch() {
@@ -69,17 +155,20 @@ const Registry<BalanceFactory>& balance_terms() {
       {
           {{.name = "switch",
             .summary = "load-balancing loss: experts' share of tokens times their mean probability",
-            .source = "Fedus et al. 2021, Switch Transformers, eq. 4 to 6; Qiu et al. 2025, Demons in the "
-                      "Detail (global batch)",
+            .source = "Fedus et al. 2021, Switch Transformers, eq. 4 to 6",
             .formula = "E * sum_e f_e P_e,  f_e = tokens that visit e / tokens,  P_e = mean probability; k "
                        "at balance",
-            .parameters = with_weight(0.01, {{.name = "scope",
-                                              .help = "what f is counted over",
-                                              .default_value = std::string("micro_batch"),
-                                              .choices = {"micro_batch", "sequence", "global_batch"}}})},
-           [](const Values& v, const RouterSizes&) -> std::unique_ptr<BalanceTerm> {
-             return std::make_unique<SwitchBalance>(scope(v.text("scope")));
-           }},
+            .parameters = switch_parameters("micro_batch", "tokens", "sum")},
+           make_switch},
+          {{.name = "global_batch",
+            .summary =
+                "the load-balancing loss over the global batch: experts may specialise on a kind of text",
+            .source = "Qiu et al. 2025, Demons in the Detail, section 3",
+            .formula =
+                "E * sum_e f_e P_e,  f_e = share of all choices of the step so far, all processes,  P_e = "
+                "mean probability in the micro-batch; 1 at balance",
+            .parameters = switch_parameters("global_batch", "choices", "mean")},
+           make_switch},
           {{.name = "z_loss",
             .summary = "keeps the router's logits small",
             .source = "Zoph et al. 2022, ST-MoE, eq. 5",
@@ -103,6 +192,32 @@ const Registry<BalanceFactory>& balance_terms() {
             .parameters = with_weight(0.0001)},
            [](const Values&, const RouterSizes&) -> std::unique_ptr<BalanceTerm> {
              return std::make_unique<EntropyLoss>();
+           }},
+          {{.name = "activation_locality",
+            .summary = "neighbouring tokens should have the same active experts",
+            .source = "Song et al. 2025, BlockFFN, section 3",
+            .formula = "mean over neighbours of BCE(sigmoid(s logit[t-1]), target sigmoid(s logit[t])),  s = "
+                       "steepness",
+            .parameters = averaged(not_negative(with_weight(0.002, {{.name = "steepness",
+                                                                     .help = "factor of the logits",
+                                                                     .default_value = 100.0,
+                                                                     .min = 0,
+                                                                     .max = 1e6,
+                                                                     .min_open = true}})))},
+           [](const Values& v, const RouterSizes&) -> std::unique_ptr<BalanceTerm> {
+             return std::make_unique<ActivationLocality>(v.number("steepness"));
+           }},
+          {{.name = "chunk_sparsity",
+            .summary = "few experts should be used in each chunk of consecutive tokens; its weight adapts",
+            .source = "Song et al. 2025, BlockFFN, section 3",
+            .formula = "1 - mean over chunks and experts of exp(sum over the chunk of ln(1 - p + 1e-5))",
+            .parameters = averaged(not_negative(with_weight(0.05, chunk_parameters())))},
+           [](const Values& v, const RouterSizes&) -> std::unique_ptr<BalanceTerm> {
+             return std::make_unique<ChunkSparsity>(v.integer("chunk"),
+                                                    AdaptiveOptions{.stable = v.integer("stable"),
+                                                                    .window = v.integer("window"),
+                                                                    .min_factor = v.number("min_factor"),
+                                                                    .max_factor = v.number("max_factor")});
            }},
           {{.name = "loss_free_bias",
             .summary = "no loss: a bias on the choice follows each expert's load",
@@ -129,6 +244,7 @@ WeightedTerm make_balance_term(const std::string& name, const Values& values, co
   result.weight = values.number("weight");
   result.final_weight = values.number("final_weight");
   result.over_steps = values.integer("over_steps");
+  result.mean_over_layers = values.text("over_layers") == "mean";
   return result;
 }
 

@@ -5,56 +5,14 @@
 #include "gatewright/base/error.h"
 
 namespace gatewright {
-namespace {
-
-/// Pairs of each (sequence, expert): [B, E].
-Tensor counts_by_sequence(const Assignment& assignment, int64_t num_sequences, int64_t num_experts) {
-  const int64_t length = assignment.num_tokens / num_sequences;
-  const Tensor cell = at::floor_divide(assignment.token, length) * num_experts + expert_of_pairs(assignment);
-  const Tensor ones = at::ones({assignment.num_pairs()}, assignment.weight.options());
-  return at::zeros({num_sequences * num_experts}, ones.options())
-      .index_add(0, cell, ones)
-      .view({num_sequences, num_experts});
-}
-
-Tensor sequence_loss(const Scores& scores, const Assignment& assignment, const RoutingContext& context) {
-  const int64_t num_sequences = context.num_sequences, num_experts = scores.num_experts();
-  require(num_sequences > 0 && scores.num_tokens() % num_sequences == 0,
-          "layer {}: {} tokens are not {} sequences of equal length", context.layer, scores.num_tokens(),
-          num_sequences);
-  const int64_t length = scores.num_tokens() / num_sequences;
-  const Tensor fraction =
-      counts_by_sequence(assignment, num_sequences, num_experts) / static_cast<double>(length);
-  const Tensor probability = distribution(scores).view({num_sequences, length, num_experts}).mean(1);
-  return (fraction * probability).sum(-1).mean() * static_cast<double>(num_experts);
-}
-
-}  // namespace
-
 double WeightedTerm::weight_at(int64_t step) const {
   if (over_steps <= 0) return weight;
   const double progress = std::min(1.0, static_cast<double>(step) / static_cast<double>(over_steps));
   return weight + (final_weight - weight) * progress;
 }
 
-Tensor switch_loss(const Tensor& fraction, const Tensor& mean_probability) {
-  return (fraction.detach() * mean_probability).sum() * static_cast<double>(fraction.numel());
-}
-
-Tensor SwitchBalance::loss(const Scores& scores, const Assignment& assignment,
-                           const RoutingContext& context) {
-  const int64_t num_tokens = scores.num_tokens();
-  if (num_tokens == 0) return {};
-  if (scope_ == BalanceScope::kSequence) return sequence_loss(scores, assignment, context);
-  Tensor counts = expert_counts(assignment);
-  int64_t counted_tokens = num_tokens;
-  if (scope_ == BalanceScope::kGlobalBatch && context.training) {
-    counts_ = counts_.defined() ? counts_ + counts : counts;
-    tokens_ += num_tokens;
-    counts = counts_;
-    counted_tokens = tokens_;
-  }
-  return switch_loss(counts / static_cast<double>(counted_tokens), distribution(scores).mean(0));
+double WeightedTerm::weight_in_layer(int64_t step, int64_t num_routed_layers) const {
+  return weight_at(step) / (mean_over_layers ? static_cast<double>(num_routed_layers) : 1.0);
 }
 
 Tensor z_loss(const Tensor& logits) {
@@ -91,9 +49,7 @@ Tensor EntropyLoss::loss(const Scores& scores, const Assignment&, const RoutingC
 }
 
 LossFreeBias::LossFreeBias(double rate, int64_t num_experts)
-    : rate_(rate),
-      bias_(at::zeros({num_experts}, at::kFloat)),
-      counts_(at::zeros({num_experts}, at::kFloat)) {}
+    : rate_(rate), bias_(at::zeros({num_experts}, at::kFloat)) {}
 
 void LossFreeBias::before_choice(Scores& scores) {
   const Tensor bias = bias_.to(scores.logits.device());
@@ -101,13 +57,16 @@ void LossFreeBias::before_choice(Scores& scores) {
 }
 
 Tensor LossFreeBias::loss(const Scores&, const Assignment& assignment, const RoutingContext& context) {
-  if (context.training) counts_ = counts_.to(assignment.token.device()) + expert_counts(assignment);
+  if (context.training)
+    counts_.add(over_processes(expert_counts(assignment), assignment.num_tokens, context), context);
   return {};
 }
 
 void LossFreeBias::end_step() {
-  bias_.add_(at::sign(counts_.mean() - counts_).to(bias_.device()), rate_);
-  counts_ = at::zeros_like(counts_);
+  if (counts_.empty()) return;
+  const Tensor& counts = counts_.total().experts;
+  bias_.add_(at::sign(counts.mean() - counts).to(bias_.device()), rate_);
+  counts_.clear();
 }
 
 void LossFreeBias::collect(ParameterList& parameters, const std::string& prefix) const {

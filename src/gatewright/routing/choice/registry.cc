@@ -1,7 +1,9 @@
 #include "gatewright/routing/choice/registry.h"
 
 #include "gatewright/routing/choice/selectors/batch_selectors.h"
+#include "gatewright/routing/choice/selectors/broadcast.h"
 #include "gatewright/routing/choice/selectors/decorators.h"
+#include "gatewright/routing/choice/selectors/ranked_capacity.h"
 #include "gatewright/routing/choice/selectors/row_selectors.h"
 #include "gatewright/routing/choice/selectors/scheduled_top_k.h"
 #include "gatewright/routing/choice/selectors/stochastic.h"
@@ -255,6 +257,60 @@ const Registry<SelectorDecoratorFactory>& selector_decorators() {
            [](std::unique_ptr<Selector> inner, const Values& v) -> std::unique_ptr<Selector> {
              return std::make_unique<Capacity>(std::move(inner), v.number("factor"),
                                                overflow(v.text("overflow")));
+           }},
+          {{.name = "ranked_capacity",
+            .summary =
+                "at most a fixed number of tokens for each expert; first choices come before second ones",
+            .source = "Xue et al. 2024, OpenMoE, section 3; Lepikhin et al. 2020, GShard, algorithm 1",
+            .formula = "C = floor(factor N / E), made even, at least minimum, N = pairs chosen in the group; "
+                       " a choice "
+                       "is kept when fewer than C of its expert come before it",
+            .parameters = {{.name = "factor",
+                            .help = "capacity over the mean load, in training",
+                            .default_value = 1.25,
+                            .min = 0,
+                            .max = 1e6,
+                            .min_open = true},
+                           {.name = "evaluation_factor",
+                            .help = "the same outside training; 0: nothing is dropped",
+                            .default_value = 2.0,
+                            .min = 0,
+                            .max = 1e6},
+                           {.name = "minimum",
+                            .help = "least capacity of an expert",
+                            .default_value = int64_t{4},
+                            .min = 1,
+                            .max = 1 << 24},
+                           {.name = "group",
+                            .help = "tokens that share the capacity",
+                            .default_value = std::string("sequence"),
+                            .choices = {"sequence", "batch"}}}},
+           [](std::unique_ptr<Selector> inner, const Values& v) -> std::unique_ptr<Selector> {
+             return std::make_unique<RankedCapacity>(
+                 std::move(inner), RankedCapacityOptions{.factor = v.number("factor"),
+                                                         .evaluation_factor = v.number("evaluation_factor"),
+                                                         .minimum = v.integer("minimum"),
+                                                         .by_sequence = v.text("group") == "sequence"});
+           }},
+          {{.name = "broadcast",
+            .summary = "in training, tokens that the router is uncertain about visit every expert",
+            .source =
+                "Wu et al. 2024, GW-MoE: Resolving Uncertainty in MoE Router with Global Workspace Theory",
+            .formula =
+                "H = -sum_e p_e ln(p_e + 1e-5);  all experts, weighted by p, for the first slots tokens of "
+                "each sequence with H >= threshold",
+            .parameters = {{.name = "threshold",
+                            .help = "uncertainty in nats from which a token is broadcast; at most ln E",
+                            .default_value = 1.8,
+                            .min = -1e6,
+                            .max = 1e6},
+                           {.name = "slots",
+                            .help = "tokens of a sequence that can be broadcast",
+                            .default_value = int64_t{16},
+                            .min = 0,
+                            .max = 1 << 24}}},
+           [](std::unique_ptr<Selector> inner, const Values& v) -> std::unique_ptr<Selector> {
+             return std::make_unique<Broadcast>(std::move(inner), v.number("threshold"), v.integer("slots"));
            }},
       });
   return registry;

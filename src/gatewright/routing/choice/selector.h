@@ -33,6 +33,8 @@ struct ChoiceContext {
   int64_t step = 0;           // optimiser steps done, for selectors that change in training
   int64_t num_steps = 0;      // of the whole training
   int64_t num_sequences = 1;  // tokens come as this many sequences of equal length, one after another
+  std::span<const float> distribution = {};  // [T, E], sums to 1; for selectors that want it
+  std::span<const uint8_t> real = {};        // [T] 0: padding; empty: no token is
 };
 
 /// Which values of a token a selector compares.
@@ -42,6 +44,8 @@ struct Selection {
   Rows rows;
   /// Set by a capacity limit: what was chosen before it, which weights are normalised over.
   std::optional<Rows> before_capacity = {};
+  /// Tokens, ascending, whose weights are their distribution over the experts, whatever the weight rule says.
+  std::vector<int64_t> broadcast = {};
 };
 
 class Selector {
@@ -50,6 +54,8 @@ class Selector {
   /// Chosen experts ascend within a token. Ties break to the lower expert id.
   virtual Selection choose(const ScoreRows& scores, const ChoiceContext& context) const = 0;
   virtual Reads reads() const { return Reads::kProbabilities; }
+  /// Whether ChoiceContext::distribution is needed in training.
+  virtual bool wants_distribution() const { return false; }
   /// Whether a token's choice depends on its own row only, and so is the same in any batch.
   virtual bool looks_at_one_row() const { return true; }
   /// Fails when no choice among so many experts is possible with these parameters.

@@ -83,10 +83,18 @@ void add_row_gradient(Weighting weighting, std::span<const float> scores, std::s
   for (int32_t e : reference) out[static_cast<size_t>(e)] -= static_cast<float>(common * slope(e));
 }
 
+void relu_rms(std::span<const float> logits, std::span<float> scores) {
+  double squares = 0;
+  for (const float x : logits) squares += x > 0 ? double{x} * x : 0.0;
+  const double root = std::sqrt(squares / static_cast<double>(logits.size()) + kReluRmsAddend);
+  std::ranges::transform(logits, scores.begin(),
+                         [root](float x) { return x > 0 ? static_cast<float>(x / root) : 0.0f; });
+}
+
 }  // namespace
 
 const std::vector<std::string>& activation_names() {
-  static const std::vector<std::string> names = {"softmax", "sigmoid", "identity"};
+  static const std::vector<std::string> names = {"softmax", "sigmoid", "identity", "relu_rms"};
   return names;
 }
 
@@ -112,6 +120,8 @@ void activate_row(Activation activation, std::span<const float> logits, std::spa
     case Activation::kIdentity:
       std::ranges::transform(logits, probabilities.begin(), [](float x) { return x == kMasked ? 0 : x; });
       return;
+    case Activation::kReluRms:
+      return relu_rms(logits, probabilities);
   }
 }
 

@@ -15,7 +15,11 @@ enum class Activation {
   kSoftmax,   // over all experts; -inf has probability 0; a row of -inf gives zeros
   kSigmoid,   // each expert by itself
   kIdentity,  // the logits themselves; -inf gives 0
+  kReluRms,   // the positive part over its root mean square over the experts
 };
+
+/// Added to the mean square of kReluRms, so that a row without a positive logit gives zeros.
+inline constexpr double kReluRmsAddend = 1e-5;
 
 void activate_row(Activation activation, std::span<const float> logits, std::span<float> probabilities);
 
@@ -35,7 +39,7 @@ struct WeightRule {
 
 Activation parse_activation(std::string_view name);
 Weighting parse_weighting(std::string_view name);
-/// "softmax", "sigmoid", "identity" and "as_is", "renormalised", "softmax_chosen", "equal".
+/// "softmax", "sigmoid", "identity", "relu_rms" and "as_is", "renormalised", "softmax_chosen", "equal".
 const std::vector<std::string>& activation_names();
 const std::vector<std::string>& weighting_names();
 

@@ -3,7 +3,7 @@
 #include <limits>
 
 #include "gatewright/base/error.h"
-#include "gatewright/routing/balance/terms.h"
+#include "gatewright/routing/balance/switch.h"
 
 namespace gatewright {
 namespace {

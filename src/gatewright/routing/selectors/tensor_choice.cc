@@ -73,8 +73,11 @@ Tensor expert_choice(const Tensor& scores, double experts_per_token) {
 TensorChoice tensor_choice(std::string_view selector, const Values& v) {
   if (selector == "top_k") return [k = v.integer("top_k")](const Tensor& s) { return top_k(s, k); };
   if (selector == "top_p") {
-    return [p = v.number("top_p"), least = v.integer("min_experts"),
-            most = v.integer("max_experts")](const Tensor& s) { return top_p(s, p, least, most); };
+    // Rounded probabilities can sum to more than 1; with p = 1 nothing does, as on plain rows.
+    const double p = v.number("top_p") == 1 ? std::numeric_limits<double>::infinity() : v.number("top_p");
+    return [p, least = v.integer("min_experts"), most = v.integer("max_experts")](const Tensor& s) {
+      return top_p(s, p, least, most);
+    };
   }
   if (selector == "min_p") return [ratio = v.number("min_p")](const Tensor& s) { return min_p(s, ratio); };
   if (selector == "threshold") {

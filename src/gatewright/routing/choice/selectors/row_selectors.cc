@@ -32,8 +32,10 @@ void TopK::choose_rows(const ScoreRows& rows, std::vector<int32_t>& chosen, std:
 }
 
 TopP::TopP(double p, int64_t min_experts, int64_t max_experts)
-    : p_(p), min_experts_(min_experts), max_experts_(max_experts) {
-  require(p > 0 && p <= 1, "[top_p] top_p must be in (0, 1], got {}", p);
+    : p_(p == 1 ? std::numeric_limits<double>::infinity() : p),
+      min_experts_(min_experts),
+      max_experts_(max_experts) {
+  require(p > 0 && p <= 1, "[top_p] p must lie in (0, 1], got {}", p);
   require(min_experts >= 0 && max_experts >= 0, "[top_p] min_experts and max_experts must not be negative");
   require(max_experts == 0 || max_experts >= min_experts,
           "[top_p] max_experts {} is less than min_experts {}", max_experts, min_experts);
