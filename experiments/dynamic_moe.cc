@@ -145,7 +145,7 @@ Experiment dynamic_moe() {
           "the mean count falls in training, loss within 0.006 of top-2 at 1.9 experts or fewer, and the "
           "entropy loss controls the count",
       .arms = arm_names(),
-      .budget_seconds = 160,
+      .budget_seconds = 90,
       .tuned_by = "validation loss",
       .learning_rate = kLearningRate,
       .run = run,

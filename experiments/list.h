@@ -6,5 +6,6 @@
 namespace gatewright::experiments {
 
 Experiment dynamic_moe();
+Experiment global_batch_lbl();
 
 }  // namespace gatewright::experiments

@@ -77,11 +77,23 @@ SmallModel::SmallModel(const std::string& recipe, int64_t vocabulary, uint64_t s
       optimizer_(parameters_, {.beta2 = 0.999, .weight_decay = 0.01}),
       learning_rate_(learning_rate) {}
 
+void SmallModel::count_first(const std::vector<Batch>& micro_batches) {
+  const at::NoGradGuard no_grad;
+  const std::vector<uint64_t> random = decoder_.random_state();
+  for (int64_t i = 0; i < std::ssize(micro_batches); ++i)
+    decoder_.forward(micro_batches[static_cast<size_t>(i)],
+                     {.training = true, .step = optimizer_.steps(), .micro_batch = i, .counting = true});
+  decoder_.set_random_state(random);
+}
+
 SmallModel::Step SmallModel::step(const std::vector<Batch>& micro_batches) {
   Step result;
   const auto count = static_cast<double>(micro_batches.size());
-  for (const Batch& batch : micro_batches) {
-    const DecoderOutput output = decoder_.forward(batch, {.training = true, .step = optimizer_.steps()});
+  if (decoder_.wants_counting_pass()) count_first(micro_batches);
+  for (int64_t i = 0; i < std::ssize(micro_batches); ++i) {
+    const Batch& batch = micro_batches[static_cast<size_t>(i)];
+    const DecoderOutput output =
+        decoder_.forward(batch, {.training = true, .step = optimizer_.steps(), .micro_batch = i});
     const Tensor loss = cross_entropy_of(decoder_, output, batch);
     (output.balance_loss.defined() ? (loss + output.balance_loss) / count : loss / count).backward();
     result.cross_entropy += loss.item<double>() / count;

@@ -57,6 +57,8 @@ class SmallModel {
   Decoder& decoder() { return decoder_; }
 
  private:
+  void count_first(const std::vector<Batch>& micro_batches);
+
   Decoder decoder_;
   ParameterList parameters_;
   AdamW optimizer_;
