@@ -24,6 +24,16 @@ DecoderSpec small_spec(const std::string& recipe, int64_t vocabulary) {
   return spec;
 }
 
+/// AdamW with LibTorch's defaults at a constant rate, no clipping.
+TrainOptions small_options(double learning_rate, int64_t num_steps) {
+  TrainOptions options{.steps = num_steps, .learning_rate = learning_rate};
+  options.schedule = {.name = "constant",
+                      .values = Values(schedules().at("constant").spec.parameters, {}, "[train]")};
+  options.optimizer = {.beta2 = 0.999, .weight_decay = 0.01};
+  options.clip_norm = 0;
+  return options;
+}
+
 Tensor cross_entropy_of(Decoder& decoder, const DecoderOutput& output, const Batch& batch) {
   return linear_cross_entropy(output.hidden.reshape({-1, decoder.spec().hidden_size}), decoder.head(),
                               batch.targets.reshape({-1}));
@@ -71,40 +81,19 @@ Batch batch_of(const std::vector<std::vector<int32_t>>& rows) {
   return batch;
 }
 
-SmallModel::SmallModel(const std::string& recipe, int64_t vocabulary, uint64_t seed, double learning_rate)
+SmallModel::SmallModel(const std::string& recipe, int64_t vocabulary, uint64_t seed, double learning_rate,
+                       int64_t num_steps)
     : decoder_(small_spec(recipe, vocabulary), seed),
-      parameters_(decoder_.parameters()),
-      optimizer_(parameters_, {.beta2 = 0.999, .weight_decay = 0.01}),
-      learning_rate_(learning_rate) {}
-
-void SmallModel::count_first(const std::vector<Batch>& micro_batches) {
-  const at::NoGradGuard no_grad;
-  const std::vector<uint64_t> random = decoder_.random_state();
-  for (int64_t i = 0; i < std::ssize(micro_batches); ++i)
-    decoder_.forward(micro_batches[static_cast<size_t>(i)],
-                     {.training = true, .step = optimizer_.steps(), .micro_batch = i, .counting = true});
-  decoder_.set_random_state(random);
-}
+      optimizer_(decoder_, small_options(learning_rate, num_steps)) {}
 
 SmallModel::Step SmallModel::step(const std::vector<Batch>& micro_batches) {
-  Step result;
-  const auto count = static_cast<double>(micro_batches.size());
-  if (decoder_.wants_counting_pass()) count_first(micro_batches);
-  for (int64_t i = 0; i < std::ssize(micro_batches); ++i) {
-    const Batch& batch = micro_batches[static_cast<size_t>(i)];
-    const DecoderOutput output =
-        decoder_.forward(batch, {.training = true, .step = optimizer_.steps(), .micro_batch = i});
-    const Tensor loss = cross_entropy_of(decoder_, output, batch);
-    (output.balance_loss.defined() ? (loss + output.balance_loss) / count : loss / count).backward();
-    result.cross_entropy += loss.item<double>() / count;
-    const std::vector<double> experts = experts_per_token(output.routing);
-    result.experts_per_token.resize(experts.size());
-    for (size_t l = 0; l < experts.size(); ++l) result.experts_per_token[l] += experts[l] / count;
-  }
-  optimizer_.step(learning_rate_);
-  optimizer_.zero_grad();
-  decoder_.end_step();
-  return result;
+  const StepResult result = optimizer_.accumulate(micro_batches);
+  optimizer_.update(result);
+  const RoutingStatistics routing = optimizer_.take_statistics();
+  Step step{.cross_entropy = result.loss};
+  for (const LayerStatistics& layer : routing.layers())
+    step.experts_per_token.push_back(layer.experts_per_token());
+  return step;
 }
 
 SmallModel::Evaluation SmallModel::evaluate(const Batch& batch) {

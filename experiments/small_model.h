@@ -7,7 +7,7 @@
 
 #include "gatewright/base/random.h"
 #include "gatewright/models/decoder.h"
-#include "gatewright/train/adamw.h"
+#include "gatewright/train/model_optimizer.h"
 
 namespace gatewright::experiments {
 
@@ -37,8 +37,10 @@ Batch batch_of(const std::vector<std::vector<int32_t>>& rows);
 class SmallModel {
  public:
   /// recipe: [model], [experts], [routing] and [balance] as in a recipe, but for the vocabulary, which may be
-  /// smaller than that of any text.
-  SmallModel(const std::string& recipe, int64_t vocabulary, uint64_t seed, double learning_rate);
+  /// smaller than that of any text. num_steps: of the whole training, for what follows a schedule; 0: not
+  /// told.
+  SmallModel(const std::string& recipe, int64_t vocabulary, uint64_t seed, double learning_rate,
+             int64_t num_steps = 0);
 
   /// One optimiser step on the mean of the batches' losses, balance terms included.
   struct Step {
@@ -57,12 +59,8 @@ class SmallModel {
   Decoder& decoder() { return decoder_; }
 
  private:
-  void count_first(const std::vector<Batch>& micro_batches);
-
   Decoder decoder_;
-  ParameterList parameters_;
-  AdamW optimizer_;
-  double learning_rate_;
+  ModelOptimizer optimizer_;
 };
 
 double mean_of(const std::vector<double>& values);

@@ -55,5 +55,13 @@ TEST(ShortDuration, IsReadByPeople) {
   EXPECT_EQ(short_duration(std::numeric_limits<double>::infinity()), "?");
 }
 
+TEST(ShortSize, HasThreeDigitsAndAUnit) {
+  EXPECT_EQ(short_size(3), "3 bytes");
+  EXPECT_EQ(short_size(999), "999 bytes");
+  EXPECT_EQ(short_size(3400), "3.40 kB");
+  EXPECT_EQ(short_size(16.3e6), "16.3 MB");
+  EXPECT_EQ(short_size(2e9), "2.00 GB");
+}
+
 }  // namespace
 }  // namespace gatewright

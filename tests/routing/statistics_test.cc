@@ -41,8 +41,7 @@ TEST(RoutingStatistics, LeaveOutTokensThatAreNotCounted) {
   const std::vector<RoutingRecord> records = {
       record_of(0, tensor({1, 2, 3, 0, 0, 0, 0, 5, 0}, {3, 3}), {{0, 1}, {2}, {1, 2}})};
   RoutingStatistics statistics;
-  const std::vector<uint8_t> counted = {1, 1, 0};
-  statistics.add(records, counted);
+  statistics.add(records, at::tensor({1, 1, 0}, at::kInt).to(at::kBool));
   EXPECT_EQ(statistics.layers()[0].counts, (std::vector<double>{1, 1, 1}));
   EXPECT_EQ(statistics.layers()[0].tokens, 2);
 }

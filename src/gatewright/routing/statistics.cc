@@ -72,7 +72,11 @@ double LayerStatistics::load_imbalance() const {
 
 int64_t LayerStatistics::dead_experts() const { return std::ranges::count(counts, 0.0); }
 
-void RoutingStatistics::add(std::span<const RoutingRecord> records, std::span<const uint8_t> counted) {
+void RoutingStatistics::add(std::span<const RoutingRecord> records, const Tensor& real) {
+  const Tensor flags = real.defined() ? real.to(at::kCPU, at::kByte).contiguous() : Tensor();
+  const std::span<const uint8_t> counted =
+      flags.defined() ? std::span(flags.data_ptr<uint8_t>(), static_cast<size_t>(flags.numel()))
+                      : std::span<const uint8_t>();
   layers_.resize(records.size());
   batches_.resize(records.size());
   for (size_t i = 0; i < records.size(); ++i) {

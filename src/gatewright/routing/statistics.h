@@ -29,9 +29,9 @@ struct LayerStatistics {
 
 class RoutingStatistics {
  public:
-  /// Adds the records of one batch (the same layers in the same order every time). counted: a flag for each
-  /// token of the batch, those without it are left out of the counts (filling, say); all count when empty.
-  void add(std::span<const RoutingRecord> records, std::span<const uint8_t> counted = {});
+  /// Adds the records of one batch of T tokens (the same layers in the same order every time). real: bool, T
+  /// values in any shape, false: filling, which is not counted; undefined: every token counts.
+  void add(std::span<const RoutingRecord> records, const Tensor& real = {});
   void clear() { layers_.clear(); }
 
   const std::vector<LayerStatistics>& layers() const { return layers_; }

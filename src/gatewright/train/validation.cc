@@ -1,6 +1,5 @@
 #include "gatewright/train/validation.h"
 
-#include <algorithm>
 #include <cmath>
 #include <numbers>
 
@@ -25,14 +24,6 @@ void add_losses(ValidationResult& result, const PackedBatch& packed, const Tenso
   for (size_t d = 0; d < packed.domain_bytes.size(); ++d) result.domains[d].bytes += packed.domain_bytes[d];
 }
 
-/// A flag for each token that is text; empty when all are.
-std::vector<uint8_t> without_filling(const PackedBatch& packed) {
-  std::vector<uint8_t> text;
-  for (int32_t target : packed.targets) text.push_back(target >= 0);
-  if (std::ranges::find(text, 0) == text.end()) text.clear();
-  return text;
-}
-
 }  // namespace
 
 double TextLoss::perplexity() const { return std::exp(loss()); }
@@ -55,7 +46,7 @@ ValidationResult validate_on(Decoder& model, ValidationStream& stream, int64_t b
     const Tensor losses = token_losses(output.hidden.reshape({-1, model.spec().hidden_size}), model.head(),
                                        batch.targets.reshape({-1}));
     add_losses(result, packed, losses);
-    result.routing.add(output.routing, without_filling(packed));
+    result.routing.add(output.routing, batch.real);
     if (see) see(packed, output);
   }
   return result;
