@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 
+#include "bench/median.h"
 #include "gatewright/base/parallel.h"
 #include "gatewright/base/random.h"
 #include "gatewright/experts/ffn_function.h"
@@ -19,11 +20,6 @@ Tensor normals(at::IntArrayRef shape, double scale, RandomStream& random) {
 }
 
 constexpr int kWarmUp = 3;  // rounds until freed memory is found again in every size
-
-double median(std::vector<double> values) {
-  std::ranges::sort(values);
-  return values[values.size() / 2];
-}
 
 /// Inputs that all contestants share, and each one's parameters.
 struct Setting {

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <functional>
 
+#include "bench/median.h"
 #include "gatewright/base/random.h"
 #include "gatewright/experts/feed_forward.h"
 #include "gatewright/experts/registry.h"
@@ -66,11 +67,6 @@ double seconds(const std::function<void()>& body) {
   const auto start = std::chrono::steady_clock::now();
   body();
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
-
-double median(std::vector<double> values) {
-  std::ranges::sort(values);
-  return values[values.size() / 2];
 }
 
 double median_seconds(int rounds, const std::function<void()>& body) {

@@ -1,4 +1,4 @@
-# cmake --install: headers, both libraries, both programs, and Gatewright::core and Gatewright::gatewright for
+# cmake --install: headers, both libraries, all programs, and Gatewright::core and Gatewright::gatewright for
 # find_package(Gatewright).
 include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
@@ -6,7 +6,7 @@ include(CMakePackageConfigHelpers)
 set(targets gatewright_core)
 if(GATEWRIGHT_TENSOR)
   list(APPEND targets gatewright gatewright_torch)
-  install(TARGETS gatewright_program gatewright-tensor RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+  install(TARGETS gatewright_program gatewright-tensor gatewright-lab RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 endif()
 set_target_properties(gatewright_core PROPERTIES EXPORT_NAME core)
 install(TARGETS ${targets} EXPORT GatewrightTargets ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})

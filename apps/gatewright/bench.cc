@@ -1,13 +1,13 @@
 #include <fmt/format.h>
 
 #include "bench/moe.h"
+#include "bench/routers.h"
 #include "bench/train.h"
 #include "gatewright/base/json.h"
 #include "gatewright/base/parallel.h"
 #include "gatewright/report/table.h"
 #include "gatewright/report/terminal.h"
-#include "model_folder.h"
-#include "tensor_verbs.h"
+#include "lab_verbs.h"
 
 namespace gatewright::command {
 namespace {
@@ -86,21 +86,72 @@ void bench_train(const BenchArguments& a) {
   print(a.json ? rows.dump(2) + "\n" : text);
 }
 
+/// A layer that takes more than this times as long as the plain one is explained.
+constexpr double kExplained = 1.3;
+
+std::string explanation(const bench::RoutersRow& r) {
+  if (r.layer_over_plain <= kExplained) return "";
+  return fmt::format("its products are {:.2f} times as many operations ({:.2f} experts a token)",
+                     r.operations_over_plain, r.experts_per_token);
+}
+
+OrderedJson routers_json(const bench::RoutersRow& r, const bench::MoeShape& shape) {
+  return {{"system", r.slug},
+          {"tokens", shape.tokens},
+          {"hidden", shape.hidden},
+          {"experts", shape.experts},
+          {"width", shape.width},
+          {"top_k", shape.top_k},
+          {"threads", num_threads()},
+          {"experts_per_token", r.experts_per_token},
+          {"routing_ns_per_token", r.routing_ns},
+          {"layer_ns_per_token", r.layer_ns},
+          {"routing_over_plain", r.routing_over_plain},
+          {"layer_over_plain", r.layer_over_plain},
+          {"operations_over_plain", r.operations_over_plain},
+          {"explanation", explanation(r)}};
+}
+
+void bench_routers(const BenchArguments& a) {
+  std::vector<bench::MoeShape> shapes = bench::moe_shapes(a.quick);
+  std::erase_if(shapes, [](const bench::MoeShape& s) { return !s.backward; });
+  Progress progress("bench routers", "shapes", static_cast<double>(shapes.size()));
+  OrderedJson rows = OrderedJson::array();
+  std::string text;
+  for (size_t i = 0; i < shapes.size(); ++i) {
+    const bench::MoeShape& shape = shapes[i];
+    TextTable table(
+        {"system", ">experts/token", ">routing ns", ">/plain", ">layer ns", ">/plain", ">operations/plain"});
+    for (const bench::RoutersRow& r : bench::measure_routers(
+             shape, a.rounds ? a.rounds : 5,
+             [&](const std::string& slug) { progress.update(static_cast<double>(i), slug); })) {
+      rows.push_back(routers_json(r, shape));
+      table.add({r.slug, fmt::format("{:.2f}", r.experts_per_token), fmt::format("{:.0f}", r.routing_ns),
+                 fmt::format("{:.2f}", r.routing_over_plain), fmt::format("{:.0f}", r.layer_ns),
+                 fmt::format("{:.2f}", r.layer_over_plain), fmt::format("{:.2f}", r.operations_over_plain)});
+    }
+    text += fmt::format("{} tokens, hidden {}, {} experts of width {}, top-{}\n{}\n", shape.tokens,
+                        shape.hidden, shape.experts, shape.width, shape.top_k, table.text(2));
+  }
+  progress.clear();
+  if (a.json) return print(rows.dump(2) + "\n");
+  print(fmt::format("{} threads, forward and backward, times a token\n\n{}", num_threads(), text));
+}
+
 }  // namespace
 
-void add_bench(CLI::App& verb) {
+void add_bench(Options& verb) {
   const auto a = std::make_shared<BenchArguments>();
-  verb.require_subcommand(1);
   const auto add = [&](const char* name, const char* summary, void (*run)(const BenchArguments&)) {
-    CLI::App* sub = verb.add_subcommand(name, summary);
-    sub->add_flag("--json", a->json, "print JSON");
-    sub->add_flag("--quick", a->quick, "fewer shapes or rounds");
-    sub->add_option("--rounds", a->rounds, "measurements of each, the median counts")
-        ->check(CLI::Range(1, 1000));
-    add_threads(*sub);
-    sub->callback([a, run] { run(*a); });
+    Options sub = verb.verb(name, summary);
+    sub.flag("--json", a->json, "print JSON");
+    sub.flag("--quick", a->quick, "fewer shapes or rounds");
+    sub.add("--rounds", a->rounds, "measurements of each, the median counts").range(1, 1000);
+    add_threads(sub);
+    sub.run([a, run] { run(*a); });
   };
   add("moe", "experts against a loop over them and against one dense product chain", bench_moe);
+  add("routers", "routers of published systems against plain linear top-k", bench_routers);
   add("train", "training steps against what their matrix products alone would allow", bench_train);
 }
 

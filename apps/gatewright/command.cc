@@ -3,6 +3,10 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <CLI/App.hpp>
+#include <CLI/Config.hpp>
+#include <CLI/Formatter.hpp>
+
 #include <algorithm>
 #include <cstdio>
 #include <new>
@@ -11,6 +15,7 @@
 #include "gatewright/base/error.h"
 #include "gatewright/base/file.h"
 #include "gatewright/base/nearest.h"
+#include "gatewright/base/parallel.h"
 #include "gatewright/report/terminal.h"
 #include "version.h"
 
@@ -41,8 +46,9 @@ void check_verb(std::span<char*> arguments) {
 void add_verbs(CLI::App& app, const std::map<std::string, AddVerb>& implemented) {
   for (const Verb& verb : verbs()) {
     CLI::App* sub = app.add_subcommand(verb.name, verb.summary);
-    sub->footer("Examples:\n" + verb.examples);
-    if (const auto it = implemented.find(verb.name); it != implemented.end()) it->second(*sub);
+    Options options(sub);
+    options.examples(verb.examples);
+    if (const auto it = implemented.find(verb.name); it != implemented.end()) it->second(options);
   }
 }
 
@@ -88,6 +94,10 @@ std::string wrong_use(const CLI::App& app, const CLI::ParseError& error) {
 }
 
 }  // namespace
+
+void add_threads(Options& verb) {
+  verb.call("--threads", set_num_threads, "threads to use; all cores when not given").range(1, 4096);
+}
 
 void print(std::string_view text) {
   if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0)

@@ -1,33 +1,37 @@
-// One command in two programs: `gatewright` starts at once and has no LibTorch; for verbs that compute with
-// tensors it replaces itself by `gatewright-tensor`, which lies beside it and takes the same arguments.
+// One command in three programs: `gatewright` starts at once and has no LibTorch; for verbs that compute with
+// tensors it replaces itself by `gatewright-tensor`, and for measurements by `gatewright-lab`, which lie
+// beside it and take the same arguments.
 #pragma once
 
-#include <CLI/App.hpp>
-#include <CLI/Config.hpp>
-#include <CLI/Formatter.hpp>
-#include <CLI/Validators.hpp>
 #include <map>
 #include <string>
 #include <vector>
 
+#include "options.h"
+
 namespace gatewright::command {
+
+enum class Program { kCore, kTensor, kLab };
 
 struct Verb {
   std::string name;
   std::string summary;
-  bool needs_tensors;
+  Program program;
   std::string examples;  // shown at the end of its --help
 };
 
-/// Every verb of both programs, in the order of --help.
+/// Every verb of all programs, in the order of --help.
 const std::vector<Verb>& verbs();
 
 /// Adds a verb's options and sets what it does.
-using AddVerb = void (*)(CLI::App& verb);
+using AddVerb = void (*)(Options& verb);
 
 /// Parses and runs. `implemented`: the verbs this program has. Errors are printed; the exit code is returned:
 /// 0, 1 (failed) or 2 (wrong use).
 int run_command(int argc, char** argv, const std::map<std::string, AddVerb>& implemented);
+
+/// The option --threads.
+void add_threads(Options& verb);
 
 /// Standard output for results; "-" or a file for verbs with --out.
 void print(std::string_view text);

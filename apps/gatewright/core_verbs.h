@@ -5,10 +5,10 @@
 
 namespace gatewright::command {
 
-void add_list(CLI::App& verb);
-void add_explain(CLI::App& verb);
-void add_recipe(CLI::App& verb);
-void add_tokenizer(CLI::App& verb);
+void add_list(Options& verb);
+void add_explain(Options& verb);
+void add_recipe(Options& verb);
+void add_tokenizer(Options& verb);
 
 inline std::map<std::string, AddVerb> core_verbs() {
   return {{"list", add_list}, {"explain", add_explain}, {"recipe", add_recipe}, {"tokenizer", add_tokenizer}};

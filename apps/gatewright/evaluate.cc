@@ -67,27 +67,21 @@ void evaluate(const EvaluateArguments& a) {
 
 }  // namespace
 
-void add_evaluate(CLI::App& verb) {
+void add_evaluate(Options& verb) {
   const auto a = std::make_shared<EvaluateArguments>();
-  verb.add_option("MODEL", a->model, "model folder")->required();
-  verb.add_option("--data", a->data, "files and folders with text; top folders are domains")
-      ->required()
-      ->expected(1, -1);
-  verb.add_option("--sequence-length", a->sequence_length, "tokens of context at most")
-      ->check(CLI::Range(2, 1 << 20))
-      ->capture_default_str();
-  verb.add_option("--batch-size", a->batch_size, "sequences at once")
-      ->check(CLI::Range(1, 1 << 16))
-      ->capture_default_str();
-  verb.add_option("--tokens", a->tokens, "about this many tokens, evenly spread; 0: all")
-      ->check(CLI::NonNegativeNumber)
-      ->capture_default_str();
-  verb.add_option("--device", a->device, "auto, cpu or cuda")
-      ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
-      ->capture_default_str();
-  verb.add_flag("--json", a->json, "print JSON");
+  verb.add("MODEL", a->model, "model folder").required();
+  verb.add("--data", a->data, "files and folders with text; top folders are domains").required().several();
+  verb.add("--sequence-length", a->sequence_length, "tokens of context at most")
+      .range(2, 1 << 20)
+      .show_default();
+  verb.add("--batch-size", a->batch_size, "sequences at once").range(1, 1 << 16).show_default();
+  verb.add("--tokens", a->tokens, "about this many tokens, evenly spread; 0: all")
+      .not_negative()
+      .show_default();
+  verb.add("--device", a->device, "auto, cpu or cuda").one_of({"auto", "cpu", "cuda"}).show_default();
+  verb.flag("--json", a->json, "print JSON");
   add_threads(verb);
-  verb.callback([a] { evaluate(*a); });
+  verb.run([a] { evaluate(*a); });
 }
 
 }  // namespace gatewright::command

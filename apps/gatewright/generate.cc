@@ -41,31 +41,27 @@ void run(const GenerateArguments& a) {
 
 }  // namespace
 
-void add_generate(CLI::App& verb) {
+void add_generate(Options& verb) {
   const auto a = std::make_shared<GenerateArguments>();
   GenerateOptions& o = a->options;
-  verb.add_option("MODEL", a->model, "model folder")->required();
-  verb.add_option("--prompt", a->prompt, "text to continue; - reads standard input")->required();
-  verb.add_option("--tokens", o.max_tokens, "tokens at most")
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 20))
-      ->capture_default_str();
-  verb.add_option("--temperature", o.temperature, "0: always the most likely token")
-      ->check(CLI::Range(0.0, 100.0))
-      ->capture_default_str();
-  verb.add_option("--top-p", o.top_p, "draw from the smallest set of tokens with this probability")
-      ->check(CLI::Range(0.0, 1.0))
-      ->capture_default_str();
-  verb.add_option("--top-k", o.top_k, "draw from this many most likely tokens; 0: from all")
-      ->check(CLI::NonNegativeNumber)
-      ->capture_default_str();
-  verb.add_option("--seed", o.seed, "of the draws")->capture_default_str();
-  verb.add_flag("--no-stop", a->no_stop, "go on after the end of the text");
-  verb.add_option("--device", a->device, "auto, cpu or cuda")
-      ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
-      ->capture_default_str();
-  verb.add_flag("--json", a->json, "print JSON when it is done");
+  verb.add("MODEL", a->model, "model folder").required();
+  verb.add("--prompt", a->prompt, "text to continue; - reads standard input").required();
+  verb.add("--tokens", o.max_tokens, "tokens at most").range(1, 1 << 20).show_default();
+  verb.add("--temperature", o.temperature, "0: always the most likely token")
+      .range(0.0, 100.0)
+      .show_default();
+  verb.add("--top-p", o.top_p, "draw from the smallest set of tokens with this probability")
+      .range(0.0, 1.0)
+      .show_default();
+  verb.add("--top-k", o.top_k, "draw from this many most likely tokens; 0: from all")
+      .not_negative()
+      .show_default();
+  verb.add("--seed", o.seed, "of the draws").show_default();
+  verb.flag("--no-stop", a->no_stop, "go on after the end of the text");
+  verb.add("--device", a->device, "auto, cpu or cuda").one_of({"auto", "cpu", "cuda"}).show_default();
+  verb.flag("--json", a->json, "print JSON when it is done");
   add_threads(verb);
-  verb.callback([a] { run(*a); });
+  verb.run([a] { run(*a); });
 }
 
 }  // namespace gatewright::command

@@ -75,26 +75,22 @@ void inspect(const InspectArguments& a) {
 
 }  // namespace
 
-void add_inspect(CLI::App& verb) {
+void add_inspect(Options& verb) {
   const auto a = std::make_shared<InspectArguments>();
-  verb.add_option("MODEL", a->model, "model folder, or a trace that was written before")->required();
-  verb.add_option("--data", a->data, "files and folders with text; top folders are domains")->expected(1, -1);
-  verb.add_option("--tokens", a->tokens, "about this many tokens, evenly spread; 0: all")
-      ->check(CLI::NonNegativeNumber)
-      ->capture_default_str();
-  verb.add_option("--sequence-length", a->sequence_length, "tokens of context at most")
-      ->check(CLI::Range(2, 1 << 20))
-      ->capture_default_str();
-  verb.add_option("--batch-size", a->batch_size, "sequences at once")
-      ->check(CLI::Range(1, 1 << 16))
-      ->capture_default_str();
-  verb.add_option("--trace", a->trace, "also write every choice into this file (docs/trace-format.md)");
-  verb.add_option("--device", a->device, "auto, cpu or cuda")
-      ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
-      ->capture_default_str();
-  verb.add_flag("--json", a->json, "print JSON");
+  verb.add("MODEL", a->model, "model folder, or a trace that was written before").required();
+  verb.add("--data", a->data, "files and folders with text; top folders are domains").several();
+  verb.add("--tokens", a->tokens, "about this many tokens, evenly spread; 0: all")
+      .not_negative()
+      .show_default();
+  verb.add("--sequence-length", a->sequence_length, "tokens of context at most")
+      .range(2, 1 << 20)
+      .show_default();
+  verb.add("--batch-size", a->batch_size, "sequences at once").range(1, 1 << 16).show_default();
+  verb.add("--trace", a->trace, "also write every choice into this file (docs/trace-format.md)");
+  verb.add("--device", a->device, "auto, cpu or cuda").one_of({"auto", "cpu", "cuda"}).show_default();
+  verb.flag("--json", a->json, "print JSON");
   add_threads(verb);
-  verb.callback([a] { inspect(*a); });
+  verb.run([a] { inspect(*a); });
 }
 
 }  // namespace gatewright::command

@@ -142,7 +142,7 @@ void print_explanation(const Found& found) {
                     wrapped(text_of(e, "summary"), 100, 2)));
   const auto section = [&](const char* title, const char* key) {
     if (const std::string text = text_of(e, key); !text.empty())
-      print("\n" + bold(title) + "\n" + wrapped(text, 100, 2));
+      print(fmt::format("\n{}\n{}", bold(title), wrapped(text, 100, 2)));
   };
   section("Formula", "formula");
   section("In a recipe", "place");
@@ -152,7 +152,7 @@ void print_explanation(const Found& found) {
                       short_count(e["total_parameters"].get<double>()),
                       short_count(e["active_parameters"].get<double>())));
   if (e.contains("stands_for"))
-    print("\n" + bold("Stands for") + "\n" + as_toml(e["stands_for"]));
+    print(fmt::format("\n{}\n{}", bold("Stands for"), as_toml(e["stands_for"])));
   else if (e["parameters"].empty() && found.kind != "recipe")
     print("\nIt has no parameters.\n");
   if (e["parameters"].empty()) return;
@@ -162,28 +162,28 @@ void print_explanation(const Found& found) {
     add_broken(table, {text_of(p, "name"), value.empty() ? "(must be given)" : value,
                        allowed.empty() ? text_of(p, "type") : allowed, text_of(p, "help")});
   }
-  print("\n" + table.text(2));
+  print(fmt::format("\n{}", table.text(2)));
 }
 
 }  // namespace
 
-void add_list(CLI::App& verb) {
+void add_list(Options& verb) {
   const auto options = std::make_shared<ListOptions>();
-  verb.add_option("KIND", options->kind,
-                  "scorers, selectors, balance, experts, schedules, models, decorators or recipe");
-  verb.add_flag("--json", options->json, "print JSON");
-  verb.callback([options] { list(*options); });
+  verb.add("KIND", options->kind,
+           "scorers, selectors, balance, experts, schedules, models, decorators or recipe");
+  verb.flag("--json", options->json, "print JSON");
+  verb.run([options] { list(*options); });
 }
 
-void add_explain(CLI::App& verb) {
-  struct Options {
+void add_explain(Options& verb) {
+  struct Arguments {
     std::string name;
     bool json = false;
   };
-  const auto options = std::make_shared<Options>();
-  verb.add_option("NAME", options->name, "a name that `gatewright list` shows, or KIND:NAME")->required();
-  verb.add_flag("--json", options->json, "print JSON");
-  verb.callback([options] {
+  const auto options = std::make_shared<Arguments>();
+  verb.add("NAME", options->name, "a name that `gatewright list` shows, or KIND:NAME").required();
+  verb.flag("--json", options->json, "print JSON");
+  verb.run([options] {
     const std::vector<Found> found = find(catalogue(), options->name);
     if (options->json) return print(as_json(found).dump(2) + "\n");
     for (size_t i = 0; i < found.size(); ++i) {

@@ -78,17 +78,15 @@ void logits(const LogitsArguments& a) {
 
 }  // namespace
 
-void add_logits(CLI::App& verb) {
+void add_logits(Options& verb) {
   const auto a = std::make_shared<LogitsArguments>();
-  verb.add_option("MODEL", a->model, "model folder")->required();
-  verb.add_option("--tokens", a->tokens, "token ids with commas between them")->required();
-  verb.add_option("--device", a->device, "auto, cpu or cuda")
-      ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
-      ->capture_default_str();
-  verb.add_flag("--json", a->json,
-                "print JSON: tokens, logits [T][V], routing (experts and weights of each token)");
+  verb.add("MODEL", a->model, "model folder").required();
+  verb.add("--tokens", a->tokens, "token ids with commas between them").required();
+  verb.add("--device", a->device, "auto, cpu or cuda").one_of({"auto", "cpu", "cuda"}).show_default();
+  verb.flag("--json", a->json,
+            "print JSON: tokens, logits [T][V], routing (experts and weights of each token)");
   add_threads(verb);
-  verb.callback([a] { logits(*a); });
+  verb.run([a] { logits(*a); });
 }
 
 }  // namespace gatewright::command

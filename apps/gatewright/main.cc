@@ -14,6 +14,7 @@
 
 namespace {
 
+using gatewright::command::Program;
 using gatewright::command::Verb;
 using gatewright::command::verbs;
 
@@ -49,14 +50,16 @@ void set_up_libraries() {
 }
 
 /// Returns only when it fails.
-int become_tensor_program(char** argv) {
+int become(const char* program, char** argv) {
   std::error_code error;
   const std::filesystem::path self = std::filesystem::read_symlink("/proc/self/exe", error);
-  const std::string other = (self.parent_path() / "gatewright-tensor").string();
+  const std::string other = (self.parent_path() / program).string();
   set_up_libraries();
   execv(other.c_str(), argv);
-  fmt::print(stderr, "gatewright: {} can't be started ({}); it belongs beside {}\n", other,
-             std::strerror(errno), self.string());
+  fmt::print(stderr,
+             "gatewright: {} can't be started ({}); it belongs beside {} (cmake --build --preset release "
+             "makes all)\n",
+             other, std::strerror(errno), self.string());
   return 1;
 }
 
@@ -64,6 +67,7 @@ int become_tensor_program(char** argv) {
 
 int main(int argc, char** argv) {
   const Verb* verb = asked_for(argc, argv);
-  if (verb && verb->needs_tensors) return become_tensor_program(argv);
+  if (verb && verb->program == Program::kTensor) return become("gatewright-tensor", argv);
+  if (verb && verb->program == Program::kLab) return become("gatewright-lab", argv);
   return gatewright::command::run_command(argc, argv, gatewright::command::core_verbs());
 }

@@ -1,14 +1,11 @@
 // gatewright-tensor: the verbs that compute with tensors.
-#include <ATen/Parallel.h>
 #include <fmt/format.h>
 
 #include <cstring>
 
 #include "catalogue.h"
-#include "command.h"
 #include "gatewright/base/file.h"
-#include "gatewright/base/memory.h"
-#include "gatewright/base/parallel.h"
+#include "tensor_program.h"
 #include "tensor_verbs.h"
 
 namespace {
@@ -25,14 +22,6 @@ void write_catalogue(const char* path) {
   gatewright::write_file(path, code + "      ;\n}\n\n}  // namespace gatewright::command\n");
 }
 
-/// At its first parallel operation LibTorch sets the threads of OpenMP to a number of its own, which can
-/// be 1. It does so once, here, and the number is put back.
-void keep_threads() {
-  const int threads = gatewright::num_threads();
-  at::get_num_threads();
-  gatewright::set_num_threads(threads);
-}
-
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -40,7 +29,5 @@ int main(int argc, char** argv) {
     write_catalogue(argv[2]);
     return 0;
   }
-  gatewright::keep_freed_memory();
-  keep_threads();
-  return gatewright::command::run_command(argc, argv, gatewright::command::tensor_verbs());
+  return gatewright::command::run_tensor_command(argc, argv, gatewright::command::tensor_verbs());
 }

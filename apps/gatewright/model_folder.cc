@@ -89,12 +89,6 @@ void tell_corpus(const Corpus& corpus) {
                    left_out));
 }
 
-void add_threads(CLI::App& verb) {
-  verb.add_option_function<int>("--threads", set_num_threads, "threads to use; all cores when not given")
-      ->check(CLI::Range(1, 4096))
-      ->trigger_on_parse();
-}
-
 std::vector<fs::path> as_paths(const std::vector<std::string>& texts) { return {texts.begin(), texts.end()}; }
 
 }  // namespace gatewright::command

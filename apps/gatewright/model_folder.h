@@ -39,8 +39,6 @@ class TextForModel {
 /// Says what was read and what was left out.
 void tell_corpus(const Corpus& corpus);
 
-/// Options that several verbs have.
-void add_threads(CLI::App& verb);
 std::vector<std::filesystem::path> as_paths(const std::vector<std::string>& texts);
 
 }  // namespace gatewright::command

@@ -129,7 +129,7 @@ class Quickstart {
   }
 
   void show(const std::vector<RunResult>& results, const TrainingData& data) const {
-    print("\n" + comparison_text(results, data.cache.domains()) + "\n");
+    print(fmt::format("\n{}\n", comparison_text(results, data.cache.domains())));
     const RunResult& mixture = results[1];
     print(fmt::format("How the {} model routes ({} validation tokens):\n\n{}", mixture.name,
                       mixture.routing->tokens(), domain_heat_maps(*mixture.routing)));
@@ -198,20 +198,20 @@ void quickstart(const QuickstartArguments& a) {
 
 }  // namespace
 
-void add_quickstart(CLI::App& verb) {
+void add_quickstart(Options& verb) {
   const auto a = std::make_shared<QuickstartArguments>();
-  verb.add_option("--data", a->data,
-                  "files and folders with text, top folders are domains; text of this machine when not given")
-      ->expected(1, -1);
-  verb.add_option("--out", a->out, "folder of the models and summary.json")->capture_default_str();
-  verb.add_option("--minutes", a->minutes, "time it may take, for all three models together")
-      ->check(CLI::Range(0.05, 100000.0))
-      ->capture_default_str();
-  verb.add_flag("--restart", a->restart, "throw away the comparison in the folder and begin anew");
-  verb.add_flag("--dry-run", a->dry_run, "look at the text and train nothing");
-  verb.add_flag("--json", a->json, "print summary.json");
+  verb.add("--data", a->data,
+           "files and folders with text, top folders are domains; text of this machine when not given")
+      .several();
+  verb.add("--out", a->out, "folder of the models and summary.json").show_default();
+  verb.add("--minutes", a->minutes, "time it may take, for all three models together")
+      .range(0.05, 100000.0)
+      .show_default();
+  verb.flag("--restart", a->restart, "throw away the comparison in the folder and begin anew");
+  verb.flag("--dry-run", a->dry_run, "look at the text and train nothing");
+  verb.flag("--json", a->json, "print summary.json");
   add_threads(verb);
-  verb.callback([a] { quickstart(*a); });
+  verb.run([a] { quickstart(*a); });
 }
 
 }  // namespace gatewright::command

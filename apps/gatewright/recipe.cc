@@ -45,15 +45,15 @@ void print_recipe(const std::string& name, bool as_json) {
 
 }  // namespace
 
-void add_recipe(CLI::App& verb) {
-  struct Options {
+void add_recipe(Options& verb) {
+  struct Arguments {
     std::string name;
     bool json = false;
   };
-  const auto o = std::make_shared<Options>();
-  verb.add_option("NAME", o->name, "the recipe to print; without it all are listed");
-  verb.add_flag("--json", o->json, "print JSON");
-  verb.callback([o] { o->name.empty() ? list_recipes(o->json) : print_recipe(o->name, o->json); });
+  const auto o = std::make_shared<Arguments>();
+  verb.add("NAME", o->name, "the recipe to print; without it all are listed");
+  verb.flag("--json", o->json, "print JSON");
+  verb.run([o] { o->name.empty() ? list_recipes(o->json) : print_recipe(o->name, o->json); });
 }
 
 }  // namespace gatewright::command

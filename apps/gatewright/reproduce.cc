@@ -5,31 +5,28 @@
 #include <map>
 #include <optional>
 
+#include "commit.h"
 #include "experiments/experiment.h"
 #include "gatewright/base/error.h"
 #include "gatewright/base/file.h"
 #include "gatewright/base/interrupt.h"
 #include "gatewright/base/json.h"
 #include "gatewright/base/nearest.h"
-#include "gatewright/report/bar_chart.h"
 #include "gatewright/report/table.h"
 #include "gatewright/report/terminal.h"
-#include "model_folder.h"
-#include "tensor_verbs.h"
+#include "lab_verbs.h"
+#include "reproduce_report.h"
 
 namespace gatewright::command {
 namespace {
 
 using experiments::Experiment;
-using experiments::Finding;
 using experiments::Recorder;
-using experiments::Results;
-using LearningRates = std::map<std::string, double>;
 
 struct ReproduceArguments {
-  std::string slug, budget = "fast", out = "reproductions";
+  std::string slug, budget = "fast", out = "reproductions", docs = "docs";
   int seeds = 3;
-  bool list = false, json = false, tune = false;
+  bool list = false, json = false, tune = false, all = false, restart = false;
 };
 
 const Experiment& experiment_named(const std::string& slug) {
@@ -104,155 +101,113 @@ LearningRates tuned_rates(const Experiment& e, Runner& runner) {
   return best_rate;
 }
 
-OrderedJson arms_json(const Results& results) {
-  OrderedJson arms = OrderedJson::array();
-  for (const experiments::Series& s : results.series())
-    arms.push_back(
-        {{"name", s.arm}, {"metric", s.metric}, {"mean", s.mean()}, {"low", s.low()}, {"high", s.high()}});
-  return arms;
-}
-
-OrderedJson findings_json(const std::vector<Finding>& findings) {
-  OrderedJson all = OrderedJson::array();
-  for (const Finding& f : findings)
-    all.push_back(
-        {{"condition", f.condition}, {"measured", f.measured}, {"met", f.met}, {"direction", f.direction}});
-  return all;
-}
-
-std::string csv_of(const Results& results) {
-  std::string csv = "arm,metric,mean,low,high,values\n";
-  for (const experiments::Series& s : results.series()) {
-    std::string values;
-    for (double v : s.values) values += fmt::format("{}{}", values.empty() ? "" : " ", v);
-    csv += fmt::format("\"{}\",\"{}\",{},{},{},{}\n", s.arm, s.metric, s.mean(), s.low(), s.high(), values);
+Reproduction run_experiment(const Experiment& e, const ReproduceArguments& a) {
+  if (a.budget == "full") fail("{} has the budget fast only", e.slug);
+  const auto start = std::chrono::steady_clock::now();
+  Runner runner(e, a.seeds + (a.tune ? a.seeds + static_cast<double>(std::size(kGrid)) : 0));
+  Reproduction r{.experiment = e, .seeds = a.seeds, .budget = a.budget};
+  for (int seed = 1; seed <= a.seeds; ++seed)
+    r.results.add(runner.run(static_cast<uint64_t>(seed), {}, fmt::format("seed {}", seed)));
+  if (a.tune) {
+    r.rates = tuned_rates(e, runner);
+    for (int seed = 1; seed <= a.seeds; ++seed)
+      r.tuned.add(runner.run(static_cast<uint64_t>(seed), r.rates, fmt::format("tuned, seed {}", seed)));
   }
-  return csv;
+  runner.clear();
+  r.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  return r;
 }
 
-std::string chart_of(const Experiment& e, const Results& results) {
-  std::vector<Bar> bars;
-  for (const experiments::Series& s : results.series()) {
-    if (s.metric == e.tuned_by) bars.push_back({s.arm, s.mean(), s.low(), s.high()});
-  }
-  return bar_chart_svg(e.title + ": " + e.tuned_by, bars);
+std::filesystem::path stem_of(const Experiment& e, const ReproduceArguments& a) {
+  return std::filesystem::path(a.out) / e.slug;
 }
 
-/// One row an arm, one column a metric.
-std::string table_of(const Results& results) {
-  std::vector<std::string> metrics, arms;
-  const auto note_new = [](std::vector<std::string>& names, const std::string& name) {
-    if (std::ranges::find(names, name) == names.end()) names.push_back(name);
+void write(const Reproduction& r, const OrderedJson& json, const ReproduceArguments& a) {
+  const std::string stem = stem_of(r.experiment, a).string();
+  write_file(stem + ".json", json.dump(2) + "\n");
+  write_file(stem + ".csv", csv_of(r.results));
+  write_file(stem + ".svg", chart_of(r));
+}
+
+void make_output_folder(const std::string& folder) {
+  constexpr uint64_t kRoom = 1 << 20;
+  make_folder(folder);
+  check_room(folder, kRoom, kRoom);
+}
+
+/// What an earlier run of the same program left under the same settings.
+std::optional<OrderedJson> found_before(const Experiment& e, const ReproduceArguments& a) {
+  const std::filesystem::path file = stem_of(e, a).string() + ".json";
+  if (a.restart || !std::filesystem::exists(file)) return std::nullopt;
+  OrderedJson json = OrderedJson::parse(read_file(file), nullptr, /*allow_exceptions=*/false);
+  const auto is = [&](const char* key, const OrderedJson& value) {
+    return json.is_object() && json.contains(key) && json[key] == value;
   };
-  for (const experiments::Series& s : results.series()) note_new(metrics, s.metric), note_new(arms, s.arm);
-  std::vector<std::string> headings = {"metric"};
-  for (const std::string& arm : arms) headings.push_back(">" + arm);
-  TextTable table(headings);
-  for (const std::string& metric : metrics) {
-    std::vector<std::string> row = {metric};
-    for (const std::string& arm : arms) {
-      std::string cell = "-";
-      for (const experiments::Series& s : results.series()) {
-        if (s.arm == arm && s.metric == metric)
-          cell = s.values.size() < 2 ? fmt::format("{:.4f}", s.mean())
-                                     : fmt::format("{:.4f} +- {:.4f}", s.mean(), s.high() - s.mean());
-      }
-      row.push_back(cell);
-    }
-    table.add(row);
-  }
-  return table.text(2);
+  if (!is("slug", e.slug) || !is("seeds", a.seeds) || !is("budget", a.budget) || !is("commit", kCommit) ||
+      json.contains("tuned") != a.tune)
+    return std::nullopt;
+  return json;
 }
 
-std::string findings_text(const std::vector<Finding>& findings) {
-  std::string text;
-  for (const Finding& f : findings)
-    text += fmt::format("  {}  {}\n       {}\n",
-                        f.met         ? "met    "
-                        : f.direction ? "partly "
-                                      : "not met",
-                        f.condition, f.measured);
-  return text;
+void reproduce_all(const ReproduceArguments& a) {
+  make_output_folder(a.out);
+  make_output_folder(a.docs);
+  catch_interrupts();
+  std::vector<OrderedJson> systems;
+  for (const Experiment& e : experiments::all_experiments()) {
+    if (auto before = found_before(e, a)) {
+      systems.push_back(std::move(*before));
+      note(fmt::format("{}: {} (found in {})", e.slug, systems.back()["verdict"].get<std::string>(), a.out));
+      continue;
+    }
+    const Reproduction r = run_experiment(e, a);
+    systems.push_back(json_of(r));
+    write(r, systems.back(), a);
+    note(fmt::format("{}: {} ({})", e.slug, systems.back()["verdict"].get<std::string>(),
+                     short_duration(r.seconds)));
+  }
+  const OrderedJson table = table_json(systems);
+  const std::filesystem::path docs = a.docs;
+  write_file(docs / "reproductions.json", table.dump(2) + "\n");
+  write_file(docs / "reproductions.md", table_markdown(table));
+  if (a.json) print(table.dump(2) + "\n");
+  note(fmt::format("written: {0}/reproductions.md, {0}/reproductions.json", docs.string()));
 }
 
 void reproduce(const ReproduceArguments& a) {
   if (a.list) return list(a);
-  if (a.slug.empty()) fail_usage("which system? gatewright reproduce --list shows them");
+  if (a.all && !a.slug.empty()) fail_usage("--all is every system: leave out {}", a.slug);
+  if (a.all) return reproduce_all(a);
+  if (a.slug.empty()) fail_usage("which system? gatewright reproduce --list shows them, --all runs all");
   const Experiment& e = experiment_named(a.slug);
-  if (a.budget == "full") fail("{} has the budget fast only", e.slug);
-  constexpr uint64_t kRoom = 1 << 20;
-  make_folder(a.out);
-  check_room(a.out, kRoom, kRoom);
+  make_output_folder(a.out);
   catch_interrupts();
-  const auto start = std::chrono::steady_clock::now();
-  Runner runner(e, a.seeds + (a.tune ? a.seeds + static_cast<double>(std::size(kGrid)) : 0));
-  Results results, tuned;
-  for (int seed = 1; seed <= a.seeds; ++seed)
-    results.add(runner.run(static_cast<uint64_t>(seed), {}, fmt::format("seed {}", seed)));
-  LearningRates rates;
-  if (a.tune) {
-    rates = tuned_rates(e, runner);
-    for (int seed = 1; seed <= a.seeds; ++seed)
-      tuned.add(runner.run(static_cast<uint64_t>(seed), rates, fmt::format("tuned, seed {}", seed)));
-  }
-  runner.clear();
-  const std::vector<Finding> findings = e.judge(results);
-  OrderedJson json = {
-      {"slug", e.slug},
-      {"title", e.title},
-      {"source", e.source},
-      {"claim", e.claim},
-      {"published", e.published},
-      {"criterion", e.criterion},
-      {"verdict", experiments::verdict_of(findings)},
-      {"findings", findings_json(findings)},
-      {"seeds", a.seeds},
-      {"budget", a.budget},
-      {"arms", arms_json(results)},
-      {"seconds", std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count()}};
-  std::string tuned_text;
-  if (a.tune) {
-    const std::vector<Finding> after = e.judge(tuned);
-    const std::string verdict = experiments::verdict_of(after);
-    json["tuned"] = {{"learning_rates", rates},
-                     {"verdict", verdict},
-                     {"findings", findings_json(after)},
-                     {"arms", arms_json(tuned)}};
-    tuned_text = "\nEvery arm at its best learning rate:\n";
-    for (const auto& [arm, rate] : rates) tuned_text += fmt::format("  {}: {:g}\n", arm, rate);
-    tuned_text += "\n" + table_of(tuned) + "\n" + findings_text(after) + "verdict: " + verdict +
-                  (verdict == experiments::verdict_of(findings) ? "\n" : " (tuning turns it)\n");
-  }
-  const std::filesystem::path stem = std::filesystem::path(a.out) / e.slug;
-  write_file(stem.string() + ".json", json.dump(2) + "\n");
-  write_file(stem.string() + ".csv", csv_of(results));
-  write_file(stem.string() + ".svg", chart_of(e, results));
+  const Reproduction r = run_experiment(e, a);
+  const OrderedJson json = json_of(r);
+  write(r, json, a);
   if (a.json) return print(json.dump(2) + "\n");
-  print(fmt::format(
-      "{}\n{}\n\nClaim: {}\nPublished: {}\n\nMeasured, {} seed{}, mean and 95 % interval:\n\n{}\n{}"
-      "verdict: {}\n{}",
-      e.title, e.source, e.claim, e.published, a.seeds, a.seeds == 1 ? "" : "s", table_of(results),
-      findings_text(findings), json["verdict"].get<std::string>(), tuned_text));
-  note(fmt::format("written: {0}.json, {0}.csv, {0}.svg", stem.string()));
+  print(text_of(r));
+  note(fmt::format("written: {0}.json, {0}.csv, {0}.svg", stem_of(e, a).string()));
 }
 
 }  // namespace
 
-void add_reproduce(CLI::App& verb) {
+void add_reproduce(Options& verb) {
   const auto a = std::make_shared<ReproduceArguments>();
-  verb.add_option("SYSTEM", a->slug, "which system; --list shows them");
-  verb.add_flag("--list", a->list, "the systems with their claims");
-  verb.add_option("--seeds", a->seeds, "runs with different random numbers")
-      ->check(CLI::Range(1, 1000))
-      ->capture_default_str();
-  verb.add_option("--budget", a->budget, "fast: at most 5 minutes a seed on two cores")
-      ->check(CLI::IsMember({"fast", "full"}))
-      ->capture_default_str();
-  verb.add_flag("--tune", a->tune, "also with every arm's best learning rate of a grid");
-  verb.add_option("--out", a->out, "folder for SYSTEM.json, .csv and .svg")->capture_default_str();
-  verb.add_flag("--json", a->json, "print JSON");
+  verb.add("SYSTEM", a->slug, "which system; --list shows them");
+  verb.flag("--list", a->list, "the systems with their claims");
+  verb.flag("--all", a->all, "every system, and reproductions.md and .json in the folder --docs");
+  verb.add("--seeds", a->seeds, "runs with different random numbers").range(1, 1000).show_default();
+  verb.add("--budget", a->budget, "fast: at most 5 minutes a seed on two cores")
+      .one_of({"fast", "full"})
+      .show_default();
+  verb.flag("--tune", a->tune, "also with every arm's best learning rate of a grid");
+  verb.add("--out", a->out, "folder for SYSTEM.json, .csv and .svg").show_default();
+  verb.add("--docs", a->docs, "with --all, folder for the table of all systems").show_default();
+  verb.flag("--restart", a->restart, "with --all, run again what is in --out already");
+  verb.flag("--json", a->json, "print JSON");
   add_threads(verb);
-  verb.callback([a] { reproduce(*a); });
+  verb.run([a] { reproduce(*a); });
 }
 
 }  // namespace gatewright::command

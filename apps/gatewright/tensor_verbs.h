@@ -5,19 +5,16 @@
 
 namespace gatewright::command {
 
-void add_train(CLI::App& verb);
-void add_evaluate(CLI::App& verb);
-void add_generate(CLI::App& verb);
-void add_inspect(CLI::App& verb);
-void add_logits(CLI::App& verb);
-void add_quickstart(CLI::App& verb);
-void add_bench(CLI::App& verb);
-void add_reproduce(CLI::App& verb);
+void add_train(Options& verb);
+void add_evaluate(Options& verb);
+void add_generate(Options& verb);
+void add_inspect(Options& verb);
+void add_logits(Options& verb);
+void add_quickstart(Options& verb);
 
 inline std::map<std::string, AddVerb> tensor_verbs() {
-  return {{"train", add_train},     {"evaluate", add_evaluate},  {"generate", add_generate},
-          {"inspect", add_inspect}, {"logits", add_logits},      {"quickstart", add_quickstart},
-          {"bench", add_bench},     {"reproduce", add_reproduce}};
+  return {{"train", add_train},     {"evaluate", add_evaluate}, {"generate", add_generate},
+          {"inspect", add_inspect}, {"logits", add_logits},     {"quickstart", add_quickstart}};
 }
 
 }  // namespace gatewright::command

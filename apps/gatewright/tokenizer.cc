@@ -171,40 +171,39 @@ void show(const TokenizerArguments& a) {
 
 }  // namespace
 
-void add_tokenizer(CLI::App& verb) {
+void add_tokenizer(Options& verb) {
   const auto a = std::make_shared<TokenizerArguments>();
-  verb.require_subcommand(1);
-  CLI::App* sub = verb.add_subcommand("train", "learn a byte-level BPE from text");
-  sub->add_option("FILES", a->files, "files and folders with text; - for standard input")->required();
-  sub->add_option("--vocab-size", a->training.vocab_size, "tokens: 256 bytes, <|endoftext|> and merges")
-      ->check(CLI::Range(257, 1 << 20))
-      ->capture_default_str();
-  sub->add_option("--min-frequency", a->training.min_frequency, "a pair seen less often is not merged")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
-  sub->add_option("--out", a->out, "tokenizer.json to write; - for standard output")->required();
-  sub->add_flag("--json", a->json, "print the result as JSON");
-  sub->footer("Example:\n  gatewright tokenizer train --vocab-size 16384 --out tokenizer.json ~/books");
-  sub->callback([a] { train(*a); });
+  Options sub = verb.verb("train", "learn a byte-level BPE from text");
+  sub.add("FILES", a->files, "files and folders with text; - for standard input").required();
+  sub.add("--vocab-size", a->training.vocab_size, "tokens: 256 bytes, <|endoftext|> and merges")
+      .range(257, 1 << 20)
+      .show_default();
+  sub.add("--min-frequency", a->training.min_frequency, "a pair seen less often is not merged")
+      .positive()
+      .show_default();
+  sub.add("--out", a->out, "tokenizer.json to write; - for standard output").required();
+  sub.flag("--json", a->json, "print the result as JSON");
+  sub.examples("  gatewright tokenizer train --vocab-size 16384 --out tokenizer.json ~/books");
+  sub.run([a] { train(*a); });
   const auto common = [&](const char* name, const char* summary) {
-    CLI::App* s = verb.add_subcommand(name, summary);
-    s->add_option("--tokenizer", a->tokenizer, "a tokenizer.json")->required();
+    Options s = verb.verb(name, summary);
+    s.add("--tokenizer", a->tokenizer, "a tokenizer.json").required();
     return s;
   };
   sub = common("encode", "text to token ids");
-  sub->add_option("FILE", a->input, "text; - for standard input")->capture_default_str();
-  sub->add_flag("--json", a->json, "print {\"ids\": [...]}");
-  sub->footer("Example:\n  echo hello | gatewright tokenizer encode --tokenizer tokenizer.json --json -");
-  sub->callback([a] { encode(*a); });
+  sub.add("FILE", a->input, "text; - for standard input").show_default();
+  sub.flag("--json", a->json, "print {\"ids\": [...]}");
+  sub.examples("  echo hello | gatewright tokenizer encode --tokenizer tokenizer.json --json -");
+  sub.run([a] { encode(*a); });
   sub = common("decode", "token ids to text");
-  sub->add_option("FILE", a->input, "{\"ids\": [...]}; - for standard input")->capture_default_str();
-  sub->footer("Example:\n  gatewright tokenizer decode --tokenizer tokenizer.json ids.json");
-  sub->callback([a] { decode(*a); });
+  sub.add("FILE", a->input, "{\"ids\": [...]}; - for standard input").show_default();
+  sub.examples("  gatewright tokenizer decode --tokenizer tokenizer.json ids.json");
+  sub.run([a] { decode(*a); });
   sub = common("show", "how a text is cut, or the longest tokens");
-  sub->add_option("TEXT", a->text, "text to cut into tokens");
-  sub->add_flag("--json", a->json, "print JSON");
-  sub->footer("Example:\n  gatewright tokenizer show --tokenizer tokenizer.json 'some text'");
-  sub->callback([a] { show(*a); });
+  sub.add("TEXT", a->text, "text to cut into tokens");
+  sub.flag("--json", a->json, "print JSON");
+  sub.examples("  gatewright tokenizer show --tokenizer tokenizer.json 'some text'");
+  sub.run([a] { show(*a); });
 }
 
 }  // namespace gatewright::command

@@ -85,23 +85,19 @@ void train(const TrainArguments& a) {
 
 }  // namespace
 
-void add_train(CLI::App& verb) {
+void add_train(Options& verb) {
   const auto a = std::make_shared<TrainArguments>();
-  verb.add_option("RECIPE", a->recipe,
-                  "a TOML file, - for standard input, or a name that `gatewright recipe` lists")
-      ->required();
-  verb.add_option("--data", a->data, "files and folders with text; top folders are domains")->expected(1, -1);
-  verb.add_option("--out", a->out, "folder of the model")->required();
-  verb.add_option("--set", a->settings, "KEY=VALUE over the recipe, such as train.steps=200")
-      ->expected(1)
-      ->take_all();
-  verb.add_option("--cache", a->cache,
-                  "folder for the tokenised text, kept and found again by later trainings");
-  verb.add_flag("--restart", a->restart, "throw away what is in the folder and begin anew");
-  verb.add_flag("--dry-run", a->dry_run, "check everything and train nothing");
-  verb.add_flag("--json", a->json, "print the result as JSON");
+  verb.add("RECIPE", a->recipe, "a TOML file, - for standard input, or a name that `gatewright recipe` lists")
+      .required();
+  verb.add("--data", a->data, "files and folders with text; top folders are domains").several();
+  verb.add("--out", a->out, "folder of the model").required();
+  verb.add("--set", a->settings, "KEY=VALUE over the recipe, such as train.steps=200").repeated();
+  verb.add("--cache", a->cache, "folder for the tokenised text, kept and found again by later trainings");
+  verb.flag("--restart", a->restart, "throw away what is in the folder and begin anew");
+  verb.flag("--dry-run", a->dry_run, "check everything and train nothing");
+  verb.flag("--json", a->json, "print the result as JSON");
   add_threads(verb);
-  verb.callback([a] { train(*a); });
+  verb.run([a] { train(*a); });
 }
 
 }  // namespace gatewright::command

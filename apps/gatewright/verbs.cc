@@ -4,39 +4,43 @@ namespace gatewright::command {
 
 const std::vector<Verb>& verbs() {
   static const std::vector<Verb> all = {
-      {"train", "train a model from a recipe", true,
+      {"train", "train a model from a recipe", Program::kTensor,
        "  gatewright train tiny --data ~/books --out my-model\n"
        "  gatewright train my.toml --data ~/books --out my-model --set train.steps=500 --set "
        "routing.top_k=4\n"
        "  gatewright train my.toml --data ~/books --out my-model --dry-run\n\n"
        "An interrupted training (Ctrl-C, power cut) goes on when the same command is given again."},
-      {"evaluate", "perplexity and bits per byte of a model on text, for each domain", true,
+      {"evaluate", "perplexity and bits per byte of a model on text, for each domain", Program::kTensor,
        "  gatewright evaluate my-model --data ~/books\n"
        "  gatewright evaluate my-model --data ~/books --json | jq .bits_per_byte"},
-      {"generate", "continue a text", true,
+      {"generate", "continue a text", Program::kTensor,
        "  gatewright generate my-model --prompt 'Once upon a time' --tokens 100\n"
        "  echo 'int main(' | gatewright generate my-model --prompt - --temperature 0"},
-      {"inspect", "how a model routes: load, domains, information, uncertain tokens, heat map", true,
+      {"inspect", "how a model routes: load, domains, information, uncertain tokens, heat map",
+       Program::kTensor,
        "  gatewright inspect my-model --data ~/books\n"
        "  gatewright inspect my-model --data ~/books --trace routing.trace --json"},
-      {"logits", "logits and routing of given tokens", true,
+      {"logits", "logits and routing of given tokens", Program::kTensor,
        "  gatewright logits my-model --tokens 1,2,3 --json"},
-      {"tokenizer", "train and use tokenizers", false,
+      {"tokenizer", "train and use tokenizers", Program::kCore,
        "  gatewright tokenizer train --vocab-size 16384 --out tokenizer.json ~/books\n"
        "  gatewright tokenizer show --tokenizer tokenizer.json 'some text'"},
-      {"list", "everything that can be named in a recipe", false,
+      {"list", "everything that can be named in a recipe", Program::kCore,
        "  gatewright list\n  gatewright list selectors\n  gatewright list --json | jq '.scorers[].name'"},
-      {"explain", "parameters, formula and source of one of them", false,
+      {"explain", "parameters, formula and source of one of them", Program::kCore,
        "  gatewright explain top_p\n  gatewright explain scorer:random\n  gatewright explain recipe:train"},
-      {"recipe", "recipes to start from", false, "  gatewright recipe\n  gatewright recipe tiny > my.toml"},
-      {"quickstart", "train and compare a dense model and mixtures of experts on text of this machine", true,
-       "  gatewright quickstart\n  gatewright quickstart --data ~/books --minutes 20"},
-      {"reproduce", "put the claim of a published system to the test", true,
+      {"recipe", "recipes to start from", Program::kCore,
+       "  gatewright recipe\n  gatewright recipe tiny > my.toml"},
+      {"quickstart", "train and compare a dense model and mixtures of experts on text of this machine",
+       Program::kTensor, "  gatewright quickstart\n  gatewright quickstart --data ~/books --minutes 20"},
+      {"reproduce", "put the claim of a published system to the test", Program::kLab,
        "  gatewright reproduce --list\n"
        "  gatewright reproduce dynamic-moe --seeds 3\n"
-       "  gatewright reproduce dynamic-moe --tune --json"},
-      {"bench", "measure this machine: experts (moe) and training (train)", true,
-       "  gatewright bench moe --quick\n  gatewright bench train --json"},
+       "  gatewright reproduce dynamic-moe --tune --json\n"
+       "  gatewright reproduce --all"},
+      {"bench",
+       "measure this machine: experts (moe), routers of published systems (routers), training (train)",
+       Program::kLab, "  gatewright bench moe --quick\n  gatewright bench train --json"},
   };
   return all;
 }
