@@ -46,6 +46,26 @@ TEST(RouterProblems, TellThatReluNeedsAnActivationOfSingleLogits) {
   EXPECT_EQ(router_problems(spec, 0), std::vector<std::string>{"a router needs at least one expert, got 0"});
 }
 
+TEST(RouterProblems, TellOfMoreSubRoutersThanExperts) {
+  RouterSpec spec = spec_of("linear", "top_k");
+  spec.scorer = make_piece(scorers(), "mixture", {{"num_routers", int64_t{9}}});
+  EXPECT_EQ(
+      router_problems(spec, 8),
+      std::vector<std::string>{"num_routers = 9 sub-routers for 8 experts: more than there are experts to "
+                               "disagree about; choose at most 8"});
+  EXPECT_TRUE(router_problems(spec, 9).empty());
+}
+
+TEST(RouterProblems, TellThatTokensWithoutExpertsHaveNoShareOfACapacity) {
+  for (const char* selector : {"relu", "threshold"}) {
+    RouterSpec spec = spec_of("linear", selector);
+    spec.decorators = {make_piece(choice::selector_decorators(), "capacity")};
+    const std::vector<std::string> problems = router_problems(spec, 8);
+    ASSERT_EQ(problems.size(), 1u) << selector;
+    EXPECT_NE(problems[0].find("take selector = \"top_k\" or \"top_p\""), std::string::npos) << problems[0];
+  }
+}
+
 TEST(Router, RefusesASpecificationThatContradictsItself) {
   const auto problem = [](const std::function<void(RouterSpec&)>& change,
                           const RouterSizes& sizes = {.hidden_size = 16, .num_experts = 8}) {

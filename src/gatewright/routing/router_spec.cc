@@ -50,6 +50,16 @@ void check_names(const std::vector<Piece>& pieces, std::string_view kind,
   }
 }
 
+void check_scorer(const RouterSpec& spec, int64_t num_experts, Problems& problems) {
+  if (spec.scorer.name != "mixture") return;
+  const int64_t routers = spec.scorer.values.integer("num_routers");
+  problems.expect(
+      routers <= num_experts,
+      "num_routers = {} sub-routers for {} experts: more than there are experts to disagree about; choose "
+      "at most {}",
+      routers, num_experts, num_experts);
+}
+
 void check_selector(const RouterSpec& spec, int64_t num_experts, Problems& problems) {
   const auto& values = spec.selector.values.all();
   if (const auto k = values.find("top_k"); k != values.end()) {
@@ -89,6 +99,13 @@ void check_decorators(const RouterSpec& spec, int64_t num_experts, Problems& pro
                   num_experts);
   problems.expect(!ranked || find_piece(spec.decorators, "capacity") == nullptr,
                   "[capacity] and [ranked_capacity] both limit the experts; leave one of them out");
+  const bool open = spec.selector.name == "relu" || spec.selector.name == "threshold";
+  for (const char* limit : {"capacity", "ranked_capacity"})
+    problems.expect(
+        !open || find_piece(spec.decorators, limit) == nullptr,
+        "[{}] gives each expert its share of the choices that tokens have, and selector = \"{}\" leaves "
+        "tokens without any; take selector = \"top_k\" or \"top_p\", or leave [routing.{}] out",
+        limit, spec.selector.name, limit);
   const Piece *omit = find_piece(spec.decorators, "omit"), *force = find_piece(spec.decorators, "force");
   if (force == nullptr) return;
   for (int64_t e : force->values.integers("experts")) {
@@ -218,6 +235,7 @@ std::vector<std::string> router_problems(const RouterSpec& spec, int64_t num_exp
   if (num_experts < 1) return problems.take();
   problems.attempt([&] { scorers().at(spec.scorer.name); });
   check_pieces(spec, problems);
+  check_scorer(spec, num_experts, problems);
   check_selector(spec, num_experts, problems);
   check_decorators(spec, num_experts, problems);
   check_names(spec.balance, "balance term", balance_terms().names(), problems);
