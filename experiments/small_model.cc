@@ -27,8 +27,8 @@ DecoderSpec small_spec(const std::string& recipe, int64_t vocabulary) {
 /// AdamW with LibTorch's defaults at a constant rate, no clipping.
 TrainOptions small_options(double learning_rate, int64_t num_steps) {
   TrainOptions options{.steps = num_steps, .learning_rate = learning_rate};
-  options.schedule = {.name = "constant",
-                      .values = Values(schedules().at("constant").spec.parameters, {}, "[train]")};
+  options.schedule = make_piece(schedules(), "constant");
+  options.objective = make_piece(objectives(), "next_token");
   options.optimizer = {.beta2 = 0.999, .weight_decay = 0.01};
   options.clip_norm = 0;
   return options;

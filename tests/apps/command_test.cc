@@ -113,7 +113,7 @@ TEST(List, AsJsonNamesEveryPieceWithItsSummaryAndSource) {
         "all"}},
       {"balance", {"switch", "z_loss", "importance", "entropy", "loss_free_bias"}},
       {"experts", {"swiglu", "gelu", "relu"}},
-      {"schedules", {"constant", "cosine", "linear", "wsd"}},
+      {"schedules", {"constant", "cosine", "linear", "wsd", "inverse_sqrt"}},
       {"objectives", {"next_token", "consistency"}},
       {"models", {"tiny", "olmoe-1b-7b"}},
       {"decorators", {"capacity", "omit", "force", "logit_bias", "jitter", "noise"}}};

@@ -52,6 +52,14 @@ TEST(Schedule, WarmUpStableDecayFallsInTheLastShare) {
   EXPECT_NEAR(schedule(110, 110), 0.1, 1e-12);
 }
 
+TEST(Schedule, InverseRootFallsWithTheRootOfTheSteps) {
+  const Schedule schedule = make("inverse_sqrt", {{"warmup_steps", int64_t{100}}});
+  EXPECT_DOUBLE_EQ(schedule(49, 10000), 0.5);
+  EXPECT_DOUBLE_EQ(schedule(99, 10000), 1);
+  EXPECT_DOUBLE_EQ(schedule(399, 10000), 0.5);
+  EXPECT_DOUBLE_EQ(schedule(9999, 10000), 0.1);
+}
+
 TEST(Schedule, EveryOneStaysWithinZeroAndOneAndRisesOnlyInTheWarmUp) {
   for (const auto& entry : schedules().entries()) {
     for (const int64_t warmup : {0, 1, 7, 50, 1000}) {

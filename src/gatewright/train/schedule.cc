@@ -84,6 +84,17 @@ const Registry<ScheduleFactory>& schedules() {
                return 1 - (1 - least) * fallen;
              });
            }},
+          {{.name = "inverse_sqrt",
+            .summary = "the peak rate falls with the root of the steps since the beginning",
+            .source = "Raffel et al. 2020, T5, section 3.1.2",
+            .formula = "sqrt(warmup_steps / step) after the warm-up",
+            .parameters = {warmup_parameter()}},
+           [](const Values& v) -> Schedule {
+             return [warmup = std::max<int64_t>(1, v.integer("warmup_steps"))](int64_t step, int64_t) {
+               const auto done = static_cast<double>(step + 1), of = static_cast<double>(warmup);
+               return done < of ? done / of : std::sqrt(of / done);
+             };
+           }},
       });
   return registry;
 }

@@ -11,7 +11,7 @@ namespace gatewright {
 using Schedule = std::function<double(int64_t step, int64_t steps)>;
 using ScheduleFactory = std::function<Schedule(const Values&)>;
 
-/// The schedules by name: constant, cosine, linear, wsd. Each starts with a linear warm-up over
+/// The schedules by name: constant, cosine, linear, wsd, inverse_sqrt. Each starts with a linear warm-up over
 /// `warmup_steps`.
 const Registry<ScheduleFactory>& schedules();
 
