@@ -43,7 +43,7 @@ OrderedJson routing_json(const RoutingRecord& record) {
     experts.push_back(std::vector<int32_t>(trace.expert.begin() + begin, trace.expert.begin() + end));
     weights.push_back(std::vector<float>(trace.weight.begin() + begin, trace.weight.begin() + end));
   }
-  return {{"layer", record.layer}, {"experts", experts}, {"weights", weights}};
+  return {{"layer", record.layer}, {"round", record.round}, {"experts", experts}, {"weights", weights}};
 }
 
 void logits(const LogitsArguments& a) {

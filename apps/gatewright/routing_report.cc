@@ -32,6 +32,13 @@ HeatMap domain_map(const RoutingAnalysis& analysis, const LayerAnalysis& layer) 
   return map;
 }
 
+/// "3", or "3 round 0" where a layer routes in several.
+std::string layer_name(const std::vector<LayerAnalysis>& layers, const LayerAnalysis& layer) {
+  const auto of_layer =
+      std::ranges::count_if(layers, [&](const LayerAnalysis& l) { return l.layer == layer.layer; });
+  return of_layer > 1 ? fmt::format("{} round {}", layer.layer, layer.round) : fmt::format("{}", layer.layer);
+}
+
 struct Couple {
   size_t first, second;
   double share;
@@ -78,6 +85,7 @@ OrderedJson routing_json(const std::string& model, const RoutingAnalysis& analys
     }
     json["layers"].push_back(
         {{"layer", l.layer},
+         {"round", l.round},
          {"experts", l.load.size()},
          {"load", l.load},
          {"entropy", l.entropy},
@@ -102,18 +110,20 @@ OrderedJson routing_json(const std::string& model, const RoutingAnalysis& analys
 std::string domain_heat_maps(const RoutingAnalysis& analysis) {
   const bool colour = use_colour(Output::kStandard);
   std::string text;
-  for (const LayerAnalysis& layer : analysis.layers())
-    text += fmt::format("layer {}: share of each domain's visits that go to each expert\n{}\n", layer.layer,
-                        draw(domain_map(analysis, layer), colour, 2));
+  const std::vector<LayerAnalysis> layers = analysis.layers();
+  for (const LayerAnalysis& layer : layers)
+    text += fmt::format("layer {}: share of each domain's visits that go to each expert\n{}\n",
+                        layer_name(layers, layer), draw(domain_map(analysis, layer), colour, 2));
   return text;
 }
 
 std::string routing_text(const RoutingAnalysis& analysis, const Tokenizer* tokenizer) {
   TextTable table({"layer", ">experts", ">per token", ">entropy", ">of at most", ">imbalance", ">info domain",
                    ">info token", ">margin", "go together"});
-  for (const LayerAnalysis& l : analysis.layers()) {
+  const std::vector<LayerAnalysis> layers = analysis.layers();
+  for (const LayerAnalysis& l : layers) {
     const Couple couple = closest(l);
-    table.add({fmt::format("{}", l.layer), fmt::format("{}", l.load.size()),
+    table.add({layer_name(layers, l), fmt::format("{}", l.load.size()),
                fmt::format("{:.2f}", l.experts_per_token), fmt::format("{:.3f}", l.entropy),
                fmt::format("{:.3f}", std::log2(static_cast<double>(l.load.size()))),
                fmt::format("{:.2f}", l.load_imbalance), fmt::format("{:.3f}", l.domain_information),

@@ -17,7 +17,11 @@ std::vector<std::vector<std::string>> published_routers() {
       {"routing.scorer=mixture", "routing.init=0.5", "experts.bank=lora", "experts.rank=2"},
       {"routing.scorer=fixed_linear", "routing.selector=scheduled_top_k", "experts.bank=relu"},
       {"routing.scorer=uniform", "routing.selector=stochastic", "routing.weights=equal",
-       "train.objective=consistency"}};
+       "train.objective=consistency"},
+      {"routing.rounds=2", "routing.top_k=1", "balance.switch.scope=sequence",
+       "balance.switch.fraction=choices", "experts.shared.width=8"},
+      {"routing.rounds=3", "routing.residual=inner_stream", "routing.independent_gating=false",
+       "balance.loss_free_bias.rate=0.01"}};
   for (auto& settings : all) {
     settings.push_back("model.num_layers=2");
     settings.push_back("train.warmup_steps=0");

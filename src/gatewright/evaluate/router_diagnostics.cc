@@ -10,6 +10,19 @@
 
 namespace gatewright {
 
+namespace {
+
+/// float64 [T, E]: 1 where a token visits an expert.
+Tensor visits(const Assignment& assignment) {
+  const int64_t num_experts = assignment.num_experts();
+  return at::zeros({assignment.num_tokens * num_experts},
+                   at::TensorOptions().dtype(at::kDouble).device(assignment.token.device()))
+      .index_fill(0, assignment.token * num_experts + expert_of_pairs(assignment), 1)
+      .view({assignment.num_tokens, num_experts});
+}
+
+}  // namespace
+
 double choice_information(const Tensor& first, const Tensor& second, int64_t num_experts) {
   require(first.dim() == 1 && first.sizes() == second.sizes(),
           "mutual information needs two choices of the same tokens, got {} and {}", first.numel(),
@@ -30,6 +43,13 @@ double layer_information(const RoutingRecord& first, const RoutingRecord& second
   return choice_information(
       first.scores.probabilities.argmax(-1), second.scores.probabilities.argmax(-1),
       std::max(first.scores.probabilities.size(1), second.scores.probabilities.size(1)));
+}
+
+Tensor co_activation(const RoutingRecord& first, const RoutingRecord& second) {
+  require(first.assignment.num_tokens == second.assignment.num_tokens,
+          "co-activation needs two choices of the same tokens, got {} and {}", first.assignment.num_tokens,
+          second.assignment.num_tokens);
+  return visits(first.assignment).t().mm(visits(second.assignment));
 }
 
 double gate_entropy(const RoutingRecord& record) {

@@ -13,6 +13,10 @@ double choice_information(const Tensor& first, const Tensor& second, int64_t num
 /// The same between the most probable experts of two layers (Qiu et al. 2024, RMoE).
 double layer_information(const RoutingRecord& first, const RoutingRecord& second);
 
+/// Tokens that visit expert i of one choice and expert j of another: float64 [E1, E2] for two rounds of a
+/// layer, or two layers, over the same tokens (the co-activation of Chain-of-Experts 2025).
+Tensor co_activation(const RoutingRecord& first, const RoutingRecord& second);
+
 /// Mean over tokens of the entropy of a layer's distribution over experts, in nats.
 double gate_entropy(const RoutingRecord& record);
 

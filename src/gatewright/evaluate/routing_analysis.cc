@@ -112,7 +112,9 @@ void RoutingAnalysis::add(const TraceBatch& batch) {
 
 LayerAnalysis RoutingAnalysis::analyse(size_t index) const {
   const LayerCounts& counts = counts_[index];
-  LayerAnalysis result{.layer = header_.layers[index].layer, .load = shares(counts.expert)};
+  LayerAnalysis result{.layer = header_.layers[index].layer,
+                       .round = header_.layers[index].round,
+                       .load = shares(counts.expert)};
   const double all = sum(counts.expert);
   if (all <= 0) result.load.assign(counts.expert.size(), 0.0);
   result.entropy = entropy_bits(result.load);

@@ -22,8 +22,10 @@ LayerTrace kept_rows(const LayerTrace& all, const std::vector<size_t>& keep) {
 TraceHeader trace_header(const DecoderSpec& spec, std::vector<std::string> domains) {
   TraceHeader header{.domains = std::move(domains), .vocab_size = spec.vocab_size};
   for (size_t i = 0; i < spec.layers.size(); ++i) {
-    if (spec.layers[i].routed)
-      header.layers.push_back({.layer = static_cast<int64_t>(i), .num_experts = spec.layers[i].num_experts});
+    if (!spec.layers[i].routed) continue;
+    for (int64_t t = 0; t < spec.layers[i].rounds.rounds; ++t)
+      header.layers.push_back(
+          {.layer = static_cast<int64_t>(i), .num_experts = spec.layers[i].num_experts, .round = t});
   }
   return header;
 }

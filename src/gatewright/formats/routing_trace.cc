@@ -68,8 +68,10 @@ class Cursor {
 std::string header_json(const TraceHeader& header) {
   OrderedJson json = {
       {"vocab_size", header.vocab_size}, {"domains", header.domains}, {"layers", OrderedJson::array()}};
-  for (const TraceLayer& l : header.layers)
+  for (const TraceLayer& l : header.layers) {
     json["layers"].push_back({{"layer", l.layer}, {"num_experts", l.num_experts}});
+    if (l.round > 0) json["layers"].back()["round"] = l.round;
+  }
   return json.dump();
 }
 
@@ -115,9 +117,9 @@ void check_header(const TraceHeader& header, std::string_view what) {
           "{}: at most {} layers, {} domains and {} token ids fit into a trace", what, kMostLayers,
           kMostDomains, INT32_MAX);
   for (const TraceLayer& l : header.layers)
-    require(l.layer >= 0 && l.num_experts > 0 && l.num_experts <= kMostExperts,
-            "{}: layer {} has {} experts, a trace can hold 1 to {}", what, l.layer, l.num_experts,
-            kMostExperts);
+    require(l.layer >= 0 && l.round >= 0 && l.num_experts > 0 && l.num_experts <= kMostExperts,
+            "{}: layer {} has {} experts in round {}, a trace can hold 1 to {}", what, l.layer, l.num_experts,
+            l.round, kMostExperts);
   for (const std::string& name : header.domains)
     require(std::ranges::none_of(name, [](unsigned char c) { return c < 32 || c == 127; }),
             "{}: a domain's name holds control characters", what);
@@ -238,7 +240,9 @@ void TraceReader::read_header() {
     header_.vocab_size = whole(json, "vocab_size");
     header_.domains = json.at("domains").get<std::vector<std::string>>();
     for (const Json& l : json.at("layers"))
-      header_.layers.push_back({.layer = whole(l, "layer"), .num_experts = whole(l, "num_experts")});
+      header_.layers.push_back({.layer = whole(l, "layer"),
+                                .num_experts = whole(l, "num_experts"),
+                                .round = l.contains("round") ? whole(l, "round") : 0});
   } catch (const Json::exception&) {
     fail("{} is damaged: its header lacks layers, domains or vocab_size", name_);
   }

@@ -16,6 +16,7 @@ namespace gatewright {
 struct TraceLayer {
   int64_t layer = 0;  // its number in the model
   int64_t num_experts = 0;
+  int64_t round = 0;  // of a layer that routes several times in a row
 };
 
 struct TraceHeader {

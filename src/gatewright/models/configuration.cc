@@ -19,9 +19,26 @@ void expect(Problems& problems, bool condition, fmt::format_string<Args...> form
   if (!condition) problems.push_back(fmt::format(format, std::forward<Args>(args)...));
 }
 
+/// Rounds and what goes with them.
+void check_rounds(Problems& problems, const FeedForwardSpec& layer) {
+  const int64_t rounds = layer.rounds.rounds;
+  expect(problems, rounds >= 1,
+         "rounds = {}, but a layer routes at least once; rounds = 1 is the ordinary layer", rounds);
+  expect(
+      problems, rounds <= 1 || layer.router.scorer.name != "hash",
+      "rounds = {} let later choices depend on what earlier experts made of a token, and scorer = \"hash\" "
+      "looks at the token's id only: every round would choose the same experts; take scorer = \"linear\", or "
+      "rounds = 1",
+      rounds);
+}
+
 Problems layer_problems(const FeedForwardSpec& layer) {
-  if (layer.routed) return router_problems(layer.router, layer.num_experts);
   Problems problems;
+  if (layer.routed) {
+    problems = router_problems(layer.router, layer.num_experts);
+    check_rounds(problems, layer);
+    return problems;
+  }
   expect(problems, layer.dense_width > 0, "a dense layer needs an intermediate_size");
   return problems;
 }
@@ -196,11 +213,13 @@ ParameterCounts count_parameters(const DecoderSpec& s, std::optional<double> ope
   for (const FeedForwardSpec& layer : s.layers) {
     Count always = attention_parameters(s) + 2 * s.hidden_size;
     if (layer.routed) {
-      always += router_parameters(layer, s.hidden_size) + shared_parameters(layer, s.hidden_size) +
+      always += layer.rounds.num_gates() * router_parameters(layer, s.hidden_size) +
+                shared_parameters(layer, s.hidden_size) +
                 bank_parameters(layer.experts, s.hidden_size).always;
       const int64_t expert = expert_parameters(layer.experts, s.hidden_size);
-      const double visited =
-          experts_per_token(layer, open_experts.value_or(static_cast<double>(layer.num_experts)));
+      const auto experts = static_cast<double>(layer.num_experts);
+      const double visited = std::min(experts, static_cast<double>(layer.rounds.rounds) *
+                                                   experts_per_token(layer, open_experts.value_or(experts)));
       total += Count(expert) * layer.num_experts;
       active += std::llround(visited * static_cast<double>(expert));
     } else {

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "gatewright/routing/rounds.h"
 #include "gatewright/routing/router.h"
 
 namespace gatewright {
@@ -26,6 +27,7 @@ struct FeedForwardSpec {
   Piece experts = {};  // expert bank by name
   std::vector<Piece> expert_decorators = {};
   RouterSpec router = {};
+  RoundsSpec rounds = {};
 };
 
 struct DecoderSpec {
@@ -52,8 +54,8 @@ void validate(const DecoderSpec& spec);
 
 struct ParameterCounts {
   int64_t total = 0;
-  int64_t active =
-      0;  // those a token's forward pass uses, with `experts_per_token` experts in each routed layer
+  int64_t active = 0;  // those a token's forward pass uses, with `experts_per_token` experts in each routed
+                       // layer and round, which count as different experts
 };
 
 /// Counted from the shapes; embedding and head included, as in published figures.
@@ -62,7 +64,7 @@ ParameterCounts count_parameters(const DecoderSpec& spec, std::optional<double> 
 /// Active parameters when tokens visit `experts_per_token` experts on average, over those of the same model
 /// with `reference` experts a token, in layers whose selector leaves the number open.
 double relative_active_parameters(const DecoderSpec& spec, double experts_per_token, double reference = 2);
-/// Experts per token of a router's selector where it is fixed by its parameters, else `otherwise`.
+/// Experts per token and round of a router's selector where it is fixed by its parameters, else `otherwise`.
 double experts_per_token(const FeedForwardSpec& layer, double otherwise);
 /// Parameters of one expert of a bank, and of what its decorators add for every token.
 int64_t expert_parameters(const Piece& bank, int64_t hidden_size);

@@ -127,6 +127,20 @@ OrderedJson router_to_json(const RouterSpec& router) {
   return json;
 }
 
+OrderedJson rounds_to_json(const RoundsSpec& spec) {
+  return {{"count", spec.rounds},
+          {"residual", round_residual_names()[static_cast<size_t>(spec.residual)]},
+          {"independent_gating", spec.independent_gating}};
+}
+
+RoundsSpec rounds_from_json(const Json& json, std::string_view what) {
+  static const std::vector<std::string> keys = {"count", "residual", "independent_gating"};
+  check_keys(json, keys, "rounds", what);
+  return {.rounds = read_size(json, "count", what, kMostRounds),
+          .residual = parse_round_residual(read<std::string>(json, "residual", what)),
+          .independent_gating = read<bool>(json, "independent_gating", what)};
+}
+
 bool same(const FeedForwardSpec& a, const FeedForwardSpec& b) {
   return feed_forward_to_json(a) == feed_forward_to_json(b);
 }
@@ -140,7 +154,7 @@ bool all_layers_same(const DecoderSpec& spec) {
 bool is_olmoe(const DecoderSpec& spec) {
   const FeedForwardSpec& layer = spec.layers[0];
   if (!layer.routed || !all_layers_same(spec) || spec.query_key_norm != QueryKeyNorm::kProjection ||
-      spec.sliding_window != 0)
+      spec.sliding_window != 0 || layer.rounds != RoundsSpec{})
     return false;
   const RouterSpec& router = layer.router;
   const bool plain_bank = layer.experts.name == "swiglu" && layer.experts.values.integer("width") > 0 &&
@@ -257,17 +271,19 @@ OrderedJson piece_to_json(const Piece& piece) {
 
 OrderedJson feed_forward_to_json(const FeedForwardSpec& layer) {
   if (!layer.routed) return {{"kind", "dense"}, {"intermediate_size", layer.dense_width}};
-  return {{"kind", "routed"},
-          {"num_experts", layer.num_experts},
-          {"experts", piece_to_json(layer.experts)},
-          {"expert_decorators", pieces_to_json(layer.expert_decorators)},
-          {"router", router_to_json(layer.router)}};
+  OrderedJson json = {{"kind", "routed"},
+                      {"num_experts", layer.num_experts},
+                      {"experts", piece_to_json(layer.experts)},
+                      {"expert_decorators", pieces_to_json(layer.expert_decorators)},
+                      {"router", router_to_json(layer.router)}};
+  if (layer.rounds != RoundsSpec{}) json["rounds"] = rounds_to_json(layer.rounds);
+  return json;
 }
 
 FeedForwardSpec feed_forward_from_json(const Json& json, std::string_view what) {
   static const std::vector<std::string> dense = {"kind", "intermediate_size"},
-                                        routed = {"kind", "num_experts", "experts", "expert_decorators",
-                                                  "router"};
+                                        routed = {"kind",   "num_experts", "experts", "expert_decorators",
+                                                  "router", "rounds"};
   require(json.is_object(), "{}: a layer must be an object with a kind", what);
   const auto kind = read<std::string>(json, "kind", what);
   require(kind == "dense" || kind == "routed", "{}: a layer's kind must be dense or routed, got {}", what,
@@ -280,6 +296,7 @@ FeedForwardSpec feed_forward_from_json(const Json& json, std::string_view what) 
                         .router = router_from_json(read<Json>(json, "router", what), what)};
   for (const Json& d : read_or<Json>(json, "expert_decorators", Json::array(), what))
     layer.expert_decorators.push_back(piece_from_json(expert_bank_decorators(), d, what));
+  if (json.contains("rounds")) layer.rounds = rounds_from_json(json["rounds"], what);
   return layer;
 }
 

@@ -80,7 +80,13 @@ struct Decoder::Layer {
     }
     const RouterSizes sizes{
         .hidden_size = spec.hidden_size, .num_experts = feed_forward.num_experts, .network = &shared};
-    router = std::make_unique<Router>(feed_forward.router, sizes, init);
+    const RoundsSpec& of_layer = feed_forward.rounds;
+    for (int64_t t = 0; t < of_layer.rounds; ++t) {
+      routers.push_back(t > 0 && !of_layer.independent_gating
+                            ? std::make_unique<Router>(feed_forward.router, sizes, *routers[0])
+                            : std::make_unique<Router>(feed_forward.router, sizes, init));
+    }
+    rounds = of_layer;
     experts = make_expert_bank(
         feed_forward.experts, feed_forward.expert_decorators,
         {.hidden_size = spec.hidden_size, .num_experts = feed_forward.num_experts, .layer = index}, init);
@@ -90,16 +96,24 @@ struct Decoder::Layer {
     add_norm(list, prefix + "input_layernorm.weight", input_norm);
     attention.collect(list, prefix + "self_attn.");
     add_norm(list, prefix + "post_attention_layernorm.weight", post_attention_norm);
-    if (!router) return collect_ffn(dense, list, prefix + "mlp");
-    router->collect(list, prefix + "mlp.gate");
+    if (routers.empty()) return collect_ffn(dense, list, prefix + "mlp");
+    for (size_t t = 0; t < routers.size(); ++t) routers[t]->collect(list, gate_name(t));
     experts->collect(list, prefix + "mlp");
+  }
+
+  /// As Chain-of-Experts has it: "mlp.gate.0", "mlp.gate.1" with a gate for each round, else "mlp.gate". What
+  /// the balance terms of later rounds keep lies under the round's name in any case.
+  std::string gate_name(size_t round) const {
+    const bool numbered = routers.size() > 1 && (rounds.independent_gating || round > 0);
+    return prefix + "mlp.gate" + (numbered ? "." + std::to_string(round) : "");
   }
 
   std::string prefix;
   AttentionWeights attention;
   Tensor input_norm, post_attention_norm;
-  FfnTensors dense;  // or router and experts
-  std::unique_ptr<Router> router;
+  FfnTensors dense;                              // or routers and experts
+  std::vector<std::unique_ptr<Router>> routers;  // one a round
+  RoundsSpec rounds;
   std::unique_ptr<ExpertBank> experts;
   RandomStream random;
 };
@@ -176,42 +190,48 @@ DecoderOutput Decoder::forward(const Batch& batch, const ForwardOptions& options
     x = std::move(next.sum);
     return std::move(next.norm);
   };
-  const int64_t num_routed =
-      std::ranges::count_if(layers_, [](const auto& l) { return l->router != nullptr; });
+  int64_t num_routed = 0;
+  for (const auto& layer : layers_) num_routed += std::ssize(layer->routers);
   for (size_t i = 0; i < layers_.size(); ++i) {
     Layer& layer = *layers_[i];
     KeyValueCache* cache = options.cache ? &(*options.cache)[i] : nullptr;
     delta = attend(spec_, layer.attention, table, add_and_norm(layer.input_norm), batch, positions, cache);
     const Tensor normed = add_and_norm(layer.post_attention_norm).view({rows * length, hidden});
-    if (!layer.router) {
+    if (layer.routers.empty()) {
       delta = dense_ffn(normed, layer.dense, Activation::swiglu).view_as(x);
       continue;
     }
     // Anew at every step of a generation, and the same again for the same text.
     RandomStream evaluation(mix_hash(options.draw, static_cast<uint64_t>(cached)),
                             layer.prefix + "evaluation");
-    const RoutingContext context{
-        .layer = static_cast<int64_t>(i),
-        .training = options.training,
-        .step = options.step,
-        .num_steps = options.num_steps,
-        .micro_batch = options.micro_batch,
-        .counting = options.counting,
-        .num_routed_layers = num_routed,
-        .num_sequences = rows,
-        .token_ids = flat_tokens,
-        .first_key = batch.first_key.defined() ? batch.first_key.reshape({-1}) : Tensor(),
-        .real_tokens = batch.real.defined() ? batch.real.reshape({-1}) : Tensor(),
-        .random = options.training ? &layer.random : &evaluation,
-        .processes = options.processes,
-        .previous = output.routing.empty() ? nullptr : &output.routing.back().scores,
-        .carried = &carried_state};
-    RoutingRecord record = layer.router->route(normed, context);
-    delta = layer.experts
-                ->forward(normed, record.assignment, {.training = options.training, .random = context.random})
-                .view_as(x);
-    output.routing.push_back(std::move(record));
-    routers.push_back(layer.router.get());
+    RoutingContext context{.layer = static_cast<int64_t>(i),
+                           .training = options.training,
+                           .step = options.step,
+                           .num_steps = options.num_steps,
+                           .micro_batch = options.micro_batch,
+                           .counting = options.counting,
+                           .num_routed_layers = num_routed,
+                           .num_sequences = rows,
+                           .token_ids = flat_tokens,
+                           .first_key = batch.first_key.defined() ? batch.first_key.reshape({-1}) : Tensor(),
+                           .real_tokens = batch.real.defined() ? batch.real.reshape({-1}) : Tensor(),
+                           .random = options.training ? &layer.random : &evaluation,
+                           .processes = options.processes,
+                           .carried = &carried_state};
+    const auto round = [&](int64_t t, const Tensor& tokens) {
+      Router& router = *layer.routers[static_cast<size_t>(t)];
+      context.round = t;
+      context.previous = output.routing.empty() ? nullptr : &output.routing.back().scores;
+      RoutingRecord record = router.route(tokens, context);
+      Tensor made = layer.experts->forward(tokens, record.assignment,
+                                           {.training = options.training, .random = context.random});
+      output.routing.push_back(std::move(record));
+      routers.push_back(&router);
+      return made;
+    };
+    RoundsOutput after = run_rounds(x, normed, layer.rounds, round);
+    x = std::move(after.stream);
+    delta = std::move(after.delta);
   }
   add_network_balance(routers, output.routing, options.step);
   for (const RoutingRecord& record : output.routing) {
@@ -262,24 +282,26 @@ void Decoder::to(const at::Device& device) {
 }
 
 bool Decoder::wants_counting_pass() const {
-  return std::ranges::any_of(layers_,
-                             [](const auto& l) { return l->router && l->router->wants_counting_pass(); });
+  return std::ranges::any_of(layers_, [](const auto& layer) {
+    return std::ranges::any_of(layer->routers, [](const auto& r) { return r->wants_counting_pass(); });
+  });
 }
 
 void Decoder::end_step() {
   std::map<std::string, std::vector<double>> of_layers;
   for (const auto& layer : layers_) {
-    if (!layer->router) continue;
-    for (const auto& [name, loss] : layer->router->mean_losses()) of_layers[name].push_back(loss);
+    for (const auto& router : layer->routers) {
+      for (const auto& [name, loss] : router->mean_losses()) of_layers[name].push_back(loss);
+    }
   }
   std::map<std::string, double> means;
   for (const auto& [name, losses] : of_layers)
     means[name] = std::accumulate(losses.begin(), losses.end(), 0.0) / static_cast<double>(losses.size());
   for (const auto& layer : layers_) {
-    if (layer->router) layer->router->observe(means);
-  }
-  for (const auto& layer : layers_) {
-    if (layer->router) layer->router->end_step();
+    for (const auto& router : layer->routers) {
+      router->observe(means);
+      router->end_step();
+    }
   }
 }
 

@@ -27,7 +27,7 @@ struct ForwardOptions {
 
 struct DecoderOutput {
   Tensor hidden;                       // [B, S, H] after the final norm
-  std::vector<RoutingRecord> routing;  // one a routed layer, in order
+  std::vector<RoutingRecord> routing;  // one a round of a routed layer, in order
   Tensor balance_loss = {};            // float32 scalar, sum over layers; undefined when there is none
 };
 

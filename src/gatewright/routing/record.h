@@ -1,4 +1,4 @@
-// What one routed layer did with one batch: read by balance reports, the trace and the caller.
+// What one router did with one batch: read by balance reports, the trace and the caller.
 #pragma once
 
 #include <string>
@@ -11,6 +11,7 @@ namespace gatewright {
 
 struct RoutingRecord {
   int64_t layer = 0;
+  int64_t round = 0;  // of the layer (see rounds.h)
   Scores scores = {};
   Assignment assignment = {};
   choice::Reads reads = choice::Reads::kProbabilities;  // what the selector compared

@@ -68,6 +68,15 @@ choice::Rows rows_of_mask(const Tensor& mask) {
   return rows;
 }
 
+/// "mlp.router_norm" of "mlp.gate", and "mlp.router_norm.1" of "mlp.gate.1", the gate of a round.
+std::string gain_name(const std::string& prefix) {
+  const size_t dot = prefix.rfind('.');
+  const bool of_a_round = dot != std::string::npos && dot + 1 < prefix.size() &&
+                          prefix.find_first_not_of("0123456789", dot + 1) == std::string::npos;
+  const std::string gate = of_a_round ? prefix.substr(0, dot) : prefix;
+  return gate.substr(0, gate.rfind('.') + 1) + "router_norm" + (of_a_round ? prefix.substr(dot) : "");
+}
+
 std::span<const float> span_of(const Tensor& table) {
   return {table.data_ptr<float>(), static_cast<size_t>(table.numel())};
 }
@@ -88,6 +97,17 @@ Router::Router(const RouterSpec& spec, const RouterSizes& sizes, RandomStream& r
     : Router(make_scorer(spec, sizes, random), make_selector(spec), spec.activation, spec.weights,
              make_balance(spec, sizes)) {
   if (spec.activation == choice::Activation::kReluRms) gain_ = constant_parameter({sizes.num_experts}, 1);
+  if (!is_decorated(spec)) tensor_choice_ = tensor_choice(spec.selector.name, spec.selector.values);
+}
+
+Router::Router(const RouterSpec& spec, const RouterSizes& sizes, const Router& first)
+    : scorer_(first.scorer_),
+      selector_(make_selector(spec)),
+      activation_(spec.activation),
+      weights_(spec.weights),
+      balance_(make_balance(spec, sizes)),
+      gain_(first.gain_),
+      owns_gate_(false) {
   if (!is_decorated(spec)) tensor_choice_ = tensor_choice(spec.selector.name, spec.selector.values);
 }
 
@@ -124,7 +144,7 @@ RoutingRecord Router::route(const Tensor& hidden, const RoutingContext& context)
   require(hidden.dim() == 2, "layer {}: the router expects hidden states [T, H], got {} axes", context.layer,
           hidden.dim());
   const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
-  RoutingRecord record{.layer = context.layer};
+  RoutingRecord record{.layer = context.layer, .round = context.round};
   record.reads = selector_->reads();
   record.scores.logits = scorer_->logits(hidden.to(at::kFloat), context);
   require(record.scores.logits.dim() == 2 && record.scores.logits.size(0) == hidden.size(0),
@@ -187,11 +207,9 @@ void Router::end_step() {
 }
 
 void Router::collect(ParameterList& parameters, const std::string& prefix) const {
-  scorer_->collect(parameters, prefix);
-  if (gain_.defined()) {
-    const std::string parent = prefix.substr(0, prefix.rfind('.') + 1);  // "mlp." of "mlp.gate"
-    parameters.push_back({.name = parent + "router_norm.weight", .tensor = gain_, .weight_decay = false});
-  }
+  if (owns_gate_) scorer_->collect(parameters, prefix);
+  if (owns_gate_ && gain_.defined())
+    parameters.push_back({.name = gain_name(prefix) + ".weight", .tensor = gain_, .weight_decay = false});
   for (const WeightedTerm& t : balance_) t.term->collect(parameters, prefix);
 }
 

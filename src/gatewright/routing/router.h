@@ -24,6 +24,9 @@ class Router {
          std::vector<WeightedTerm> balance = {});
   /// The pieces by name; fails with router_problems when there are any. `random` draws the initial weights.
   Router(const RouterSpec& spec, const RouterSizes& sizes, RandomStream& random);
+  /// For another round of a layer whose rounds share their gate: scorer and gain are those of `first`, which
+  /// collects them; the balance terms count by themselves.
+  Router(const RouterSpec& spec, const RouterSizes& sizes, const Router& first);
 
   /// hidden [T, H] of any float type -> who visits whom. Everything here is float32, also under autocast. NaN
   /// in the scores is an error that names the layer.
@@ -46,13 +49,14 @@ class Router {
   choice::Selection select(const Scores& scores, const RoutingContext& context) const;
   void add_balance(RoutingRecord& record, const Assignment& chosen, const RoutingContext& context);
 
-  std::unique_ptr<Scorer> scorer_;
+  std::shared_ptr<Scorer> scorer_;
   std::unique_ptr<choice::Selector> selector_;
   TensorChoice tensor_choice_;  // used on CUDA when there is one
   choice::Activation activation_;
   choice::WeightRule weights_;
   std::vector<WeightedTerm> balance_;
   Tensor gain_;  // [E] factors of the scores, with the activation relu_rms
+  bool owns_gate_ = true;
   struct Losses {
     double sum = 0;
     int64_t count = 0;

@@ -11,6 +11,7 @@
 
 namespace gatewright {
 
+/// Of one router: a layer that routes in several rounds has one for each.
 struct LayerStatistics {
   int64_t layer = 0;
   std::vector<double> counts = {};             // [E] pairs of each expert

@@ -340,6 +340,11 @@ class Builder {
     layer.router.activation = choice::parse_activation(text(routing, "activation"));
     layer.router.weights = {.weighting = choice::parse_weighting(text(routing, "weights")),
                             .scale = number(routing, "scale")};
+    const std::string& residual = text(routing, "residual");
+    layer.rounds.rounds = whole(routing, "rounds");
+    layer.rounds.residual =
+        residual.empty() ? default_residual(layer.rounds.rounds) : parse_round_residual(residual);
+    layer.rounds.independent_gating = std::get<bool>(routing.at("independent_gating"));
     const RecipeTable& own = table_of(root, "routing");
     add_pieces(layer.router.decorators, scorer_decorators(), own, path + "routing", problems_);
     add_pieces(layer.router.decorators, choice::selector_decorators(), own, path + "routing", problems_);

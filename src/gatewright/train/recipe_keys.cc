@@ -9,6 +9,7 @@
 #include "gatewright/routing/balance.h"
 #include "gatewright/routing/choice/registry.h"
 #include "gatewright/routing/choice/weights.h"
+#include "gatewright/routing/rounds.h"
 #include "gatewright/routing/scorer.h"
 #include "gatewright/train/objective.h"
 #include "gatewright/train/recipe.h"
@@ -78,11 +79,17 @@ std::vector<Parameter> experts_keys() {
 }
 
 std::vector<Parameter> routing_keys() {
-  return {one_of("scorer", "how logits arise", "linear", scorers().names()),
-          one_of("selector", "how experts are chosen from them", "top_k", choice::selectors().names()),
-          one_of("activation", "from logits to probabilities", "softmax", choice::activation_names()),
-          one_of("weights", "weights of the chosen experts", "as_is", choice::weighting_names()),
-          number("scale", "factor of all weights", 1.0, -1e6, 1e6)};
+  return {
+      one_of("scorer", "how logits arise", "linear", scorers().names()),
+      one_of("selector", "how experts are chosen from them", "top_k", choice::selectors().names()),
+      one_of("activation", "from logits to probabilities", "softmax", choice::activation_names()),
+      one_of("weights", "weights of the chosen experts", "as_is", choice::weighting_names()),
+      number("scale", "factor of all weights", 1.0, -1e6, 1e6),
+      whole("rounds", "how often in a row a layer routes, each round reading what the one before made", 1, 1,
+            kMostRounds),
+      one_of("residual", "what several rounds hand on; when not given, inner, and inner_stream for one round",
+             "", round_residual_names()),
+      flag("independent_gating", "a router of its own for each round", true)};
 }
 
 std::vector<Parameter> layers_keys(int64_t num_layers) {

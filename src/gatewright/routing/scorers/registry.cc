@@ -151,8 +151,15 @@ const Registry<ScorerFactory>& scorers() {
             .formula = "logits = W h (+ b),  W [E, H]",
             .parameters =
                 {{.name = "bias", .help = "add a learned bias for each expert", .default_value = false},
-                 init_parameter()}},
+                 init_parameter(),
+                 {.name = "init_rule",
+                  .help = "initial weights: normal of standard deviation init, or uniform in +- 1 / sqrt(H), "
+                          "the bias included",
+                  .default_value = std::string("normal"),
+                  .choices = {"normal", "kaiming_uniform"}}}},
            [](const Values& v, const RouterSizes& s, RandomStream& r) -> std::unique_ptr<Scorer> {
+             if (v.text("init_rule") == "kaiming_uniform")
+               return LinearScorer::kaiming_uniform(s, v.flag("bias"), r);
              return std::make_unique<LinearScorer>(s, v.flag("bias"), v.number("init"), r);
            }},
           {{.name = "cosine",

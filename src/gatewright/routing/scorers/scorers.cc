@@ -19,6 +19,18 @@ LinearScorer::LinearScorer(const RouterSizes& sizes, bool bias, double standard_
   if (bias) bias_ = constant_parameter({sizes.num_experts}, 0);
 }
 
+std::unique_ptr<LinearScorer> LinearScorer::kaiming_uniform(const RouterSizes& sizes, bool bias,
+                                                            RandomStream& random) {
+  const double bound = 1.0 / std::sqrt(static_cast<double>(sizes.hidden_size));
+  const auto drawn = [&](at::IntArrayRef shape) {
+    return uniform_tensor(shape, bound, random).set_requires_grad(true);
+  };
+  auto scorer = std::unique_ptr<LinearScorer>(new LinearScorer);
+  scorer->weight_ = drawn({sizes.num_experts, sizes.hidden_size});
+  if (bias) scorer->bias_ = drawn({sizes.num_experts});
+  return scorer;
+}
+
 Tensor LinearScorer::logits(const Tensor& hidden, const RoutingContext& context) {
   check_width(hidden, weight_, context);
   const Tensor scores = hidden.mm(weight_.t());

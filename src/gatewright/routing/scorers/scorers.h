@@ -5,14 +5,20 @@
 
 namespace gatewright {
 
-/// logits = W h (+ b): the router of Switch, Mixtral, OLMoE, Qwen, DeepSeek. W [E, H], normal(0, init).
+/// logits = W h (+ b): the router of Switch, Mixtral, OLMoE, Qwen, DeepSeek. W [E, H], normal(0, init) and
+/// b = 0; or both uniform in +- 1 / sqrt(H) (Kaiming's rule with a = sqrt 5, what most frameworks give a
+/// linear layer).
 class LinearScorer final : public Scorer {
  public:
   LinearScorer(const RouterSizes& sizes, bool bias, double standard_deviation, RandomStream& random);
+  /// With the uniform weights.
+  static std::unique_ptr<LinearScorer> kaiming_uniform(const RouterSizes& sizes, bool bias,
+                                                       RandomStream& random);
   Tensor logits(const Tensor& hidden, const RoutingContext& context) override;
   void collect(ParameterList& parameters, const std::string& prefix) const override;
 
  private:
+  LinearScorer() = default;
   Tensor weight_, bias_;
 };
 
