@@ -54,9 +54,9 @@ double forward_flops(const DecoderSpec& s) {
   for (const FeedForwardSpec& layer : s.layers) {
     flops += 2 * hidden * (2 * query + 2 * key) + 2 * query * length;
     if (layer.routed)
-      flops += 2 * (experts_per_token(layer, 0) *
-                        static_cast<double>(expert_parameters(layer.experts, s.hidden_size)) +
-                    hidden * static_cast<double>(layer.num_experts));
+      flops +=
+          2 * (experts_per_token(layer, 0) * static_cast<double>(expert_parameters(layer, s.hidden_size)) +
+               hidden * static_cast<double>(layer.num_experts));
     else
       flops += 6 * hidden * static_cast<double>(layer.dense_width);
   }

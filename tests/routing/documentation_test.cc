@@ -65,15 +65,15 @@ void expect_documented(const std::string& text, const Registry& registry,
 
 TEST(Documentation, HasARowForEveryPieceOfRouting) {
   const std::string text = page("routing.md");
-  expect_documented(
-      text, scorers(),
-      {"linear", "cosine", "mlp", "hash", "random", "recurrent", "mixture", "fixed_linear", "uniform"});
+  expect_documented(text, scorers(),
+                    {"linear", "cosine", "mlp", "hash", "random", "recurrent", "mixture", "fixed_linear",
+                     "uniform", "patch_linear"});
   expect_documented(text, scorer_decorators(), {"jitter", "noise", "residual_logits", "logit_bias", "omit"});
   expect_documented(text, choice::selectors(),
                     {"top_k", "top_p", "min_p", "threshold", "relu", "expert_choice", "group_limited_top_k",
                      "random", "all", "scheduled_top_k", "stochastic"});
   expect_documented(text, choice::selector_decorators(),
-                    {"force", "capacity", "ranked_capacity", "broadcast"});
+                    {"force", "capacity", "ranked_capacity", "broadcast", "data_selection"});
   expect_documented(text, balance_terms(),
                     {"switch", "global_batch", "z_loss", "importance", "entropy", "activation_locality",
                      "chunk_sparsity", "loss_free_bias", "pooled_switch", "main_router"});

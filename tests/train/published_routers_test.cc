@@ -21,7 +21,10 @@ std::vector<std::vector<std::string>> published_routers() {
       {"routing.rounds=2", "routing.top_k=1", "balance.switch.scope=sequence",
        "balance.switch.fraction=choices", "experts.shared.width=8"},
       {"routing.rounds=3", "routing.residual=inner_stream", "routing.independent_gating=false",
-       "balance.loss_free_bias.rate=0.01"}};
+       "balance.loss_free_bias.rate=0.01"},
+      {"model.attention=selective", "model.qk_norm=head", "attention.gate_gradient=straight_through",
+       "experts.bank=mlp_union", "experts.width=32", "routing.weights=one",
+       "routing.gate_gradient=straight_through", "routing.scorer=linear", "routing.bias=true"}};
   for (auto& settings : all) {
     settings.push_back("model.num_layers=2");
     settings.push_back("train.warmup_steps=0");

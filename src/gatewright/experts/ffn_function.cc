@@ -134,7 +134,8 @@ Tensor expert_ffn(const Tensor& hidden, const Assignment& assignment, const FfnT
 }
 
 Tensor expert_ffn_by_tensor_operations(const Tensor& hidden, const Assignment& assignment,
-                                       const FfnTensors& parameters, Activation activation) {
+                                       const FfnTensors& parameters, Activation activation,
+                                       const std::function<Tensor(const Tensor&)>& after_activation) {
   check_shapes(hidden, assignment, parameters);
   const auto linear = [&](const Tensor& x, const Tensor& weights, const Tensor& biases, int64_t e) {
     const Tensor product = at::mm(x, weights[e].to(x.scalar_type()).t());
@@ -159,6 +160,7 @@ Tensor expert_ffn_by_tensor_operations(const Tensor& hidden, const Assignment& a
     } else {
       h = at::relu(up);
     }
+    if (after_activation) h = after_activation(h);
     const Tensor y = linear(h, parameters.down, parameters.down_bias, e);
     const Tensor weight = assignment.weight.narrow(0, first[e], count).to(y.scalar_type());
     out = out.index_add(0, assignment.token.narrow(0, first[e], count),

@@ -3,6 +3,8 @@
 // or plain tensor operations for every other device and type.
 #pragma once
 
+#include <functional>
+
 #include "gatewright/kernels/cpu/expert_ffn.h"
 #include "gatewright/routing/assignment.h"
 #include "gatewright/tensor.h"
@@ -28,8 +30,10 @@ Tensor expert_ffn(const Tensor& hidden, const Assignment& assignment, const FfnT
 
 /// The same in plain tensor operations, one product for each expert that has pairs: for devices and types
 /// without kernels, and to check them. Reads expert_begin on the host once.
+/// @param after_activation  what becomes of an expert's inner values [rows, F] (dropout, say), when given
 Tensor expert_ffn_by_tensor_operations(const Tensor& hidden, const Assignment& assignment,
-                                       const FfnTensors& parameters, Activation activation);
+                                       const FfnTensors& parameters, Activation activation,
+                                       const std::function<Tensor(const Tensor&)>& after_activation = {});
 
 /// A dense feed-forward: every token through one expert, whose parameters have no first axis, times
 /// weight [T] when it is defined.

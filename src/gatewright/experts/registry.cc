@@ -2,6 +2,7 @@
 
 #include "gatewright/experts/feed_forward.h"
 #include "gatewright/experts/lora.h"
+#include "gatewright/experts/mlp_union.h"
 #include "gatewright/experts/shared.h"
 
 namespace gatewright {
@@ -120,6 +121,40 @@ Registry<ExpertBankFactory>::Entry lora() {
           }};
 }
 
+Registry<ExpertBankFactory>::Entry union_bank() {
+  std::vector<Parameter> parameters = feed_forward_parameters();
+  for (Parameter& p : parameters) {
+    if (p.name == "width") p.help = "inner width of the whole, a multiple of num_experts; 0 takes 4 x hidden";
+    if (p.name == "biases") p.default_value = true;
+    if (p.name == "init") {
+      p.help = "standard deviation of the initial weights; 0 takes Xavier's for one expert";
+      p.default_value = 0.0;
+    }
+  }
+  parameters.push_back({.name = "activation",
+                        .help = "activation of the feed-forward",
+                        .default_value = std::string("gelu"),
+                        .choices = {"gelu", "relu", "silu", "swiglu"}});
+  parameters.push_back({.name = "dropout",
+                        .help = "share left out in training, after the activation and after the sum",
+                        .default_value = 0.0,
+                        .min = 0,
+                        .max = 1,
+                        .max_open = true});
+  return {{.name = "mlp_union",
+           .summary = "the slices of one dense feed-forward; all of them with weights of 1 are the whole",
+           .source = "Union of Experts 2025, arXiv 2503.02495",
+           .formula = "y = sum_e w_e W2_e act(W1_e x + b1_e) + b2,  W1_e rows and W2_e columns of one matrix",
+           .parameters = std::move(parameters)},
+          [](const Values& v, const ExpertSizes& s, RandomStream& r) -> std::unique_ptr<ExpertBank> {
+            return std::make_unique<MlpUnion>(
+                s,
+                MlpUnionOptions{.ffn = options_of(v, activation_of(v.text("activation"))),
+                                .dropout = v.number("dropout")},
+                r);
+          }};
+}
+
 }  // namespace
 
 const Registry<ExpertBankFactory>& expert_banks() {
@@ -148,7 +183,8 @@ const Registry<ExpertBankFactory>& expert_banks() {
                         .formula = "y = W_down silu(W_up x),  silu(z) = z / (1 + exp(-z))",
                         .parameters = feed_forward_parameters()},
                        feed_forward(Activation::silu)},
-                      lora()});
+                      lora(),
+                      union_bank()});
   return registry;
 }
 

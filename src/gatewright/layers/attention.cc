@@ -111,25 +111,34 @@ Tensor attention_by_tensor_operations(const Tensor& q, const Tensor& k, const Te
   return attend(q, k, v, mask, 0);
 }
 
+void append(KeyValueCache& cache, const Tensor& k, const Tensor& v, const Tensor& selected) {
+  const at::NoGradGuard no_grad;
+  const int64_t added = k.size(1), before = cache.length,
+                capacity = cache.keys.defined() ? cache.keys.size(1) : 0;
+  const int64_t wanted =
+      before + added > capacity ? std::max<int64_t>({before + added, 2 * capacity, 64}) : capacity;
+  const auto put = [&](Tensor& stored, const Tensor& more) {
+    if (wanted > capacity) {
+      std::vector<int64_t> shape = more.sizes().vec();
+      shape[1] = wanted;
+      Tensor grown = at::empty(shape, more.options().requires_grad(false));
+      if (before > 0) grown.narrow(1, 0, before).copy_(stored.narrow(1, 0, before));
+      stored = std::move(grown);
+    }
+    stored.narrow(1, before, added).copy_(more);
+  };
+  put(cache.keys, k);
+  put(cache.values, v);
+  if (selected.defined()) put(cache.selected, selected);
+  cache.length = before + added;
+}
+
 Tensor attention_with_cache(const Tensor& q, const Tensor& k, const Tensor& v, KeyValueCache& cache,
                             const AttentionMask& mask) {
   check_shapes(q, k, v, mask);
   const at::NoGradGuard no_grad;
-  const int64_t added = k.size(1), before = cache.length,
-                capacity = cache.keys.defined() ? cache.keys.size(1) : 0;
-  if (before + added > capacity) {
-    const int64_t wanted = std::max<int64_t>({before + added, 2 * capacity, 64});
-    const auto grown = [&](const Tensor& old) {
-      Tensor to = at::empty({k.size(0), wanted, k.size(2), k.size(3)}, k.options());
-      if (before > 0) to.narrow(1, 0, before).copy_(old.narrow(1, 0, before));
-      return to;
-    };
-    cache.keys = grown(cache.keys);
-    cache.values = grown(cache.values);
-  }
-  cache.keys.narrow(1, before, added).copy_(k);
-  cache.values.narrow(1, before, added).copy_(v);
-  cache.length = before + added;
+  const int64_t before = cache.length;
+  append(cache, k, v);
   if (before == 0) return attention(q, k, v, mask);
   return attend(q, cache.keys.narrow(1, 0, cache.length), cache.values.narrow(1, 0, cache.length), mask,
                 before);

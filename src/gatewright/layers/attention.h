@@ -22,10 +22,15 @@ Tensor attention_by_tensor_operations(const Tensor& q, const Tensor& k, const Te
 
 /// Keys and values of the tokens so far of one layer.
 struct KeyValueCache {
-  Tensor keys = {};    // [B, capacity, K, D]
-  Tensor values = {};  // [B, capacity, K, D]
-  int64_t length = 0;  // tokens stored
+  Tensor keys = {};      // [B, capacity, K, D]
+  Tensor values = {};    // [B, capacity, K, D]
+  Tensor selected = {};  // bool [B, capacity, K] whether a head serves a token; undefined: every one does
+  int64_t length = 0;    // tokens stored
 };
+
+/// Appends k and v [B, N, K, D] of N new tokens, and with selective attention which heads serve them, bool
+/// [B, N, K]. The storage grows by doubling.
+void append(KeyValueCache& cache, const Tensor& k, const Tensor& v, const Tensor& selected = {});
 
 /// Appends k and v [B, N, K, D] of N new tokens to the cache and lets q [B, N, Q, D] attend to all that lies
 /// in it, as attention() over the whole sequence would. mask.first_key: [B, N], of the new tokens. No

@@ -19,6 +19,13 @@ void expect(Problems& problems, bool condition, fmt::format_string<Args...> form
   if (!condition) problems.push_back(fmt::format(format, std::forward<Args>(args)...));
 }
 
+/// Inner width of the feed-forward that is cut into experts.
+int64_t union_width(const Values& values, int64_t hidden) {
+  const bool gated = values.text("activation") == "swiglu";
+  return values.integer("width") ? values.integer("width")
+                                 : default_ffn_width(hidden, gated ? Activation::swiglu : Activation::gelu);
+}
+
 /// Rounds and what goes with them.
 void check_rounds(Problems& problems, const FeedForwardSpec& layer) {
   const int64_t rounds = layer.rounds.rounds;
@@ -32,11 +39,22 @@ void check_rounds(Problems& problems, const FeedForwardSpec& layer) {
       rounds);
 }
 
-Problems layer_problems(const FeedForwardSpec& layer) {
+/// Expert banks and what goes with them.
+void check_bank(Problems& problems, const FeedForwardSpec& layer, int64_t hidden) {
+  if (layer.experts.name != "mlp_union" || layer.num_experts < 1) return;
+  const int64_t width = union_width(layer.experts.values, hidden);
+  expect(problems, width % layer.num_experts == 0,
+         "bank = \"mlp_union\" cuts a feed-forward of width = {} into num_experts = {} equal slices, which "
+         "do not divide it; give a width that is a multiple of {}",
+         width, layer.num_experts, layer.num_experts);
+}
+
+Problems layer_problems(const FeedForwardSpec& layer, int64_t hidden) {
   Problems problems;
   if (layer.routed) {
     problems = router_problems(layer.router, layer.num_experts);
     check_rounds(problems, layer);
+    check_bank(problems, layer, hidden);
     return problems;
   }
   expect(problems, layer.dense_width > 0, "a dense layer needs an intermediate_size");
@@ -44,10 +62,10 @@ Problems layer_problems(const FeedForwardSpec& layer) {
 }
 
 /// Each problem once, with all layers that have it.
-void check_layers(Problems& problems, const std::vector<FeedForwardSpec>& layers) {
+void check_layers(Problems& problems, const std::vector<FeedForwardSpec>& layers, int64_t hidden) {
   std::vector<std::pair<std::string, std::vector<size_t>>> found;
   for (size_t i = 0; i < layers.size(); ++i) {
-    for (const std::string& problem : layer_problems(layers[i])) {
+    for (const std::string& problem : layer_problems(layers[i], hidden)) {
       auto it = std::ranges::find(found, problem, &decltype(found)::value_type::first);
       if (it == found.end()) it = found.insert(found.end(), {problem, {}});
       it->second.push_back(i);
@@ -56,6 +74,26 @@ void check_layers(Problems& problems, const std::vector<FeedForwardSpec>& layers
   for (const auto& [problem, where] : found)
     problems.push_back(
         fmt::format("layer{} {}: {}", where.size() > 1 ? "s" : "", fmt::join(where, ", "), problem));
+}
+
+void check_selective_attention(Problems& problems, const DecoderSpec& s) {
+  if (!s.selective_attention) return;
+  const RouterSpec& router = s.selective_attention->router;
+  for (const std::string& problem : router_problems(router, s.num_heads))
+    problems.push_back("attention: " + problem);
+  expect(
+      problems, s.num_kv_heads == s.num_heads,
+      "attention = \"selective\" needs keys and values of its own for each head, and num_kv_heads = {} of {} "
+      "heads; leave num_kv_heads out",
+      s.num_kv_heads, s.num_heads);
+  expect(problems, s.query_key_norm != QueryKeyNorm::kProjection,
+         "attention = \"selective\" computes a token's own heads only, and qk_norm = \"projection\" needs "
+         "all of them; set qk_norm = \"head\" or \"none\"");
+  const bool across = router.scorer.name == "recurrent" ||
+                      std::ranges::count(router.decorators, "residual_logits", &Piece::name) > 0;
+  expect(problems, !across,
+         "attention: scorers that hand something to the next layer (recurrent, residual_logits) are for "
+         "experts; take scorer = \"linear\" in [attention]");
 }
 
 void check_network(Problems& problems, const std::vector<FeedForwardSpec>& layers) {
@@ -81,17 +119,19 @@ struct Count {
   static constexpr std::string_view kWhat = "the model's number of parameters";
 };
 
-Count attention_parameters(const DecoderSpec& s) {
+/// Of the projections of all heads.
+Count head_parameters(const DecoderSpec& s) {
   const Count query = Count(s.num_heads) * s.head_dim, key = Count(s.num_kv_heads) * s.head_dim;
-  Count count = Count(s.hidden_size) * (2 * query + 2 * key);
-  if (s.query_key_norm == QueryKeyNorm::kHead) count += 2 * s.head_dim;
-  if (s.query_key_norm == QueryKeyNorm::kProjection) count += query + key;
-  return count;
+  return Count(s.hidden_size) * (2 * query + 2 * key);
 }
 
-Count scorer_parameters(const FeedForwardSpec& layer, Count hidden) {
-  const Piece& scorer = layer.router.scorer;
-  const Count experts = layer.num_experts;
+Count attention_norm_parameters(const DecoderSpec& s) {
+  if (s.query_key_norm == QueryKeyNorm::kHead) return 2 * Count(s.head_dim);
+  if (s.query_key_norm == QueryKeyNorm::kNone) return 0;
+  return Count(s.num_heads) * s.head_dim + Count(s.num_kv_heads) * s.head_dim;
+}
+
+Count scorer_parameters(const Piece& scorer, Count experts, Count hidden) {
   if (scorer.name == "linear") return experts * hidden + (scorer.values.flag("bias") ? experts : 0);
   if (scorer.name == "cosine") return scorer.values.integer("projection_size") * (hidden + experts) + 1;
   if (scorer.name == "mlp") return scorer.values.integer("router_width") * (hidden + 1 + experts) + experts;
@@ -100,6 +140,7 @@ Count scorer_parameters(const FeedForwardSpec& layer, Count hidden) {
     return size * experts + (scorer.values.flag("shared_projector") ? Count(0) : size * hidden);
   }
   if (scorer.name == "fixed_linear") return experts * (hidden + 1);
+  if (scorer.name == "patch_linear") return experts * (scorer.values.integer("patch_length") * hidden + 1);
   if (scorer.name == "mixture") return scorer.values.integer("num_routers") * (experts + 1) * hidden;
   return 0;
 }
@@ -115,11 +156,11 @@ Count shared_router_parameters(const DecoderSpec& s) {
 }
 
 /// Of the scorer and of noise whose size is learned.
-Count router_parameters(const FeedForwardSpec& layer, Count hidden) {
-  Count count = scorer_parameters(layer, hidden);
-  if (layer.router.activation == choice::Activation::kReluRms) count += layer.num_experts;  // its gain
-  for (const Piece& d : layer.router.decorators) {
-    if (d.name == "noise" && d.values.flag("learned")) count += layer.num_experts * hidden;
+Count router_parameters(const RouterSpec& router, Count experts, Count hidden) {
+  Count count = scorer_parameters(router.scorer, experts, hidden);
+  if (router.activation == choice::Activation::kReluRms) count += experts;  // its gain
+  for (const Piece& d : router.decorators) {
+    if (d.name == "noise" && d.values.flag("learned")) count += experts * hidden;
   }
   return count;
 }
@@ -136,6 +177,22 @@ Count ffn_parameters(const std::string& activation, const Values& values, int64_
          (values.flag("biases") ? (matrices - 1) * width + hidden_size : 0);
 }
 
+/// Those of a layer's attention: all, and those a token uses.
+struct AttentionParameters {
+  Count total = 0, active = 0;
+};
+
+AttentionParameters attention_parameters(const DecoderSpec& s) {
+  const Count heads = head_parameters(s), norms = attention_norm_parameters(s);
+  if (!s.selective_attention) return {.total = heads + norms, .active = heads + norms};
+  const RouterSpec& router = s.selective_attention->router;
+  const Count always = norms + router_parameters(router, s.num_heads, s.hidden_size);
+  const auto all = static_cast<double>(s.num_heads);
+  const double share = experts_per_token(router, s.num_heads, all) / all;
+  return {.total = heads + always,
+          .active = Count(std::llround(share * static_cast<double>(heads.value))) + always};
+}
+
 /// Of one expert of a bank, and of what the bank computes for every token.
 struct BankParameters {
   Count expert = 0, always = 0;
@@ -148,8 +205,19 @@ BankParameters lora_parameters(const Values& v, int64_t hidden) {
           .always = 3 * (width * hidden)};
 }
 
-BankParameters bank_parameters(const Piece& bank, int64_t hidden) {
+BankParameters union_parameters(const FeedForwardSpec& layer, int64_t hidden) {
+  const Values& v = layer.experts.values;
+  const Count slice = union_width(v, hidden) / layer.num_experts;
+  const int64_t matrices = v.text("activation") == "swiglu" ? 3 : 2;
+  const bool biases = v.flag("biases");
+  return {.expert = matrices * (slice * hidden) + (biases ? (matrices - 1) * slice : Count(0)),
+          .always = biases ? hidden : 0};
+}
+
+BankParameters bank_parameters(const FeedForwardSpec& layer, int64_t hidden) {
+  const Piece& bank = layer.experts;
   if (bank.name == "lora") return lora_parameters(bank.values, hidden);
+  if (bank.name == "mlp_union") return union_parameters(layer, hidden);
   return {.expert = ffn_parameters(bank.name, bank.values, hidden, 1)};
 }
 
@@ -165,7 +233,8 @@ void validate(const DecoderSpec& s) {
          "num_attention_heads = {} must be a multiple of num_key_value_heads = {}", s.num_heads,
          s.num_kv_heads);
   expect(problems, !s.layers.empty(), "the model has no layers");
-  check_layers(problems, s.layers);
+  check_layers(problems, s.layers, s.hidden_size);
+  check_selective_attention(problems, s);
   check_network(problems, s.layers);
   if (!problems.empty())
     throw UsageError(fmt::format("the model cannot be built: {}", fmt::join(problems, "; ")));
@@ -177,22 +246,28 @@ double relative_active_parameters(const DecoderSpec& spec, double experts_per_to
 }
 
 double experts_per_token(const FeedForwardSpec& layer, double otherwise) {
-  if (!layer.routed) return 0;
-  const Values& v = layer.router.selector.values;
+  return layer.routed ? experts_per_token(layer.router, layer.num_experts, otherwise) : 0;
+}
+
+double experts_per_token(const RouterSpec& router, int64_t num_experts, double otherwise) {
+  const Values& v = router.selector.values;
+  const auto data = std::ranges::find(router.decorators, "data_selection", &Piece::name);
+  if (data != router.decorators.end() && data->values.number("share") > 0)
+    return data->values.number("share") * static_cast<double>(num_experts);
   if (v.all().contains("top_k")) return static_cast<double>(v.integer("top_k"));
   if (v.all().contains("experts_per_token")) return v.number("experts_per_token");
-  if (layer.router.selector.name == "all") return static_cast<double>(layer.num_experts);
-  if (layer.router.selector.name == "stochastic")
-    return v.text("inference") == "ensemble" ? static_cast<double>(layer.num_experts) : 1;
-  if (layer.router.selector.name == "scheduled_top_k") {
+  if (router.selector.name == "all") return static_cast<double>(num_experts);
+  if (router.selector.name == "stochastic")
+    return v.text("inference") == "ensemble" ? static_cast<double>(num_experts) : 1;
+  if (router.selector.name == "scheduled_top_k") {
     const int64_t k = v.integer("k_inference") ? v.integer("k_inference") : v.integer("k_max");
-    return static_cast<double>(k ? k : layer.num_experts);
+    return static_cast<double>(k ? k : num_experts);
   }
   return otherwise;
 }
 
-int64_t expert_parameters(const Piece& bank, int64_t hidden_size) {
-  return bank_parameters(bank, hidden_size).expert.value;
+int64_t expert_parameters(const FeedForwardSpec& layer, int64_t hidden_size) {
+  return bank_parameters(layer, hidden_size).expert.value;
 }
 
 int64_t shared_parameters(const FeedForwardSpec& layer, int64_t hidden_size) {
@@ -211,12 +286,14 @@ ParameterCounts count_parameters(const DecoderSpec& s, std::optional<double> ope
                        shared_router_parameters(s);
   Count total = shared, active = shared;
   for (const FeedForwardSpec& layer : s.layers) {
-    Count always = attention_parameters(s) + 2 * s.hidden_size;
+    const AttentionParameters attention = attention_parameters(s);
+    total += attention.total;
+    active += attention.active;
+    Count always = 2 * Count(s.hidden_size);
     if (layer.routed) {
-      always += layer.rounds.num_gates() * router_parameters(layer, s.hidden_size) +
-                shared_parameters(layer, s.hidden_size) +
-                bank_parameters(layer.experts, s.hidden_size).always;
-      const int64_t expert = expert_parameters(layer.experts, s.hidden_size);
+      always += layer.rounds.num_gates() * router_parameters(layer.router, layer.num_experts, s.hidden_size) +
+                shared_parameters(layer, s.hidden_size) + bank_parameters(layer, s.hidden_size).always;
+      const int64_t expert = expert_parameters(layer, s.hidden_size);
       const auto experts = static_cast<double>(layer.num_experts);
       const double visited = std::min(experts, static_cast<double>(layer.rounds.rounds) *
                                                    experts_per_token(layer, open_experts.value_or(experts)));

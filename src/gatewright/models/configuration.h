@@ -30,6 +30,13 @@ struct FeedForwardSpec {
   RoundsSpec rounds = {};
 };
 
+/// Attention whose heads are experts (Union of Experts): a router gives each token its heads.
+struct SelectiveAttentionSpec {
+  RouterSpec router = {};              // over num_heads experts
+  bool subsequence_positions = false;  // rotary positions count a head's own tokens
+  double init = 0;                     // standard deviation of the initial weights; 0: Xavier's for one head
+};
+
 struct DecoderSpec {
   int64_t vocab_size = 0;
   int64_t hidden_size = 0;
@@ -43,6 +50,7 @@ struct DecoderSpec {
   double initializer_range = 0.02;  // standard deviation of normal initial weights
   QueryKeyNorm query_key_norm = QueryKeyNorm::kProjection;
   bool tie_word_embeddings = false;
+  std::optional<SelectiveAttentionSpec> selective_attention = {};  // of all layers; none: plain attention
   std::vector<FeedForwardSpec> layers = {};
 
   int64_t num_layers() const { return static_cast<int64_t>(layers.size()); }
@@ -66,8 +74,10 @@ ParameterCounts count_parameters(const DecoderSpec& spec, std::optional<double> 
 double relative_active_parameters(const DecoderSpec& spec, double experts_per_token, double reference = 2);
 /// Experts per token and round of a router's selector where it is fixed by its parameters, else `otherwise`.
 double experts_per_token(const FeedForwardSpec& layer, double otherwise);
-/// Parameters of one expert of a bank, and of what its decorators add for every token.
-int64_t expert_parameters(const Piece& bank, int64_t hidden_size);
+/// The same of a router over so many experts.
+double experts_per_token(const RouterSpec& router, int64_t num_experts, double otherwise);
+/// Parameters of one expert of a layer's bank, and of what its decorators add for every token.
+int64_t expert_parameters(const FeedForwardSpec& layer, int64_t hidden_size);
 int64_t shared_parameters(const FeedForwardSpec& layer, int64_t hidden_size);
 
 }  // namespace gatewright

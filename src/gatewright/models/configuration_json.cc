@@ -94,8 +94,8 @@ Piece decorator_from_json(const Json& json, std::string_view what) {
 }
 
 RouterSpec router_from_json(const Json& json, std::string_view what) {
-  static const std::vector<std::string> keys = {"scorer", "selector",   "activation", "weights",
-                                                "scale",  "decorators", "balance"};
+  static const std::vector<std::string> keys = {"scorer", "selector",      "activation", "weights",
+                                                "scale",  "gate_gradient", "decorators", "balance"};
   check_keys(json, keys, "router", what);
   RouterSpec router{
       .scorer = piece_from_json(scorers(), read<Json>(json, "scorer", what), what),
@@ -103,6 +103,10 @@ RouterSpec router_from_json(const Json& json, std::string_view what) {
   router.activation = choice::parse_activation(read_or<std::string>(json, "activation", "softmax", what));
   router.weights.weighting = choice::parse_weighting(read_or<std::string>(json, "weights", "as_is", what));
   router.weights.scale = read_or<double>(json, "scale", 1.0, what);
+  const auto gradient = read_or<std::string>(json, "gate_gradient", "none", what);
+  require(gradient == "none" || gradient == "straight_through",
+          "{}: 'gate_gradient' must be none or straight_through, got {}", what, Quoted{gradient});
+  router.weights.straight_through = gradient == "straight_through";
   for (const Json& d : read_or<Json>(json, "decorators", Json::array(), what))
     router.decorators.push_back(decorator_from_json(d, what));
   for (const Json& b : read_or<Json>(json, "balance", Json::array(), what))
@@ -124,7 +128,30 @@ OrderedJson router_to_json(const RouterSpec& router) {
                       {"scale", router.weights.scale},
                       {"decorators", pieces_to_json(router.decorators)},
                       {"balance", pieces_to_json(router.balance)}};
+  if (router.weights.straight_through) json["gate_gradient"] = "straight_through";
   return json;
+}
+
+OrderedJson attention_to_json(const SelectiveAttentionSpec& spec) {
+  return {{"kind", "selective"},
+          {"positions", spec.subsequence_positions ? "subsequence" : "original"},
+          {"init", spec.init},
+          {"router", router_to_json(spec.router)}};
+}
+
+SelectiveAttentionSpec attention_from_json(const Json& json, std::string_view what) {
+  static const std::vector<std::string> keys = {"kind", "positions", "init", "router"};
+  check_keys(json, keys, "attention", what);
+  const auto kind = read<std::string>(json, "kind", what);
+  require(kind == "selective", "{}: an attention's kind must be selective, got {}", what, Quoted{kind});
+  const auto positions = read_or<std::string>(json, "positions", "original", what);
+  require(positions == "original" || positions == "subsequence",
+          "{}: 'positions' must be original or subsequence, got {}", what, Quoted{positions});
+  const auto init = read_or<double>(json, "init", 0, what);
+  require(init >= 0, "{}: 'init' must not be negative, got {}", what, init);
+  return {.router = router_from_json(read<Json>(json, "router", what), what),
+          .subsequence_positions = positions == "subsequence",
+          .init = init};
 }
 
 OrderedJson rounds_to_json(const RoundsSpec& spec) {
@@ -154,7 +181,7 @@ bool all_layers_same(const DecoderSpec& spec) {
 bool is_olmoe(const DecoderSpec& spec) {
   const FeedForwardSpec& layer = spec.layers[0];
   if (!layer.routed || !all_layers_same(spec) || spec.query_key_norm != QueryKeyNorm::kProjection ||
-      spec.sliding_window != 0 || layer.rounds != RoundsSpec{})
+      spec.sliding_window != 0 || layer.rounds != RoundsSpec{} || spec.selective_attention)
     return false;
   const RouterSpec& router = layer.router;
   const bool plain_bank = layer.experts.name == "swiglu" && layer.experts.values.integer("width") > 0 &&
@@ -245,9 +272,10 @@ void read_layers(DecoderSpec& spec, const Json& json, int64_t num_layers, std::s
     spec.layers.assign(static_cast<size_t>(num_layers), olmoe_layer(json, what));
     return;
   }
-  static const std::vector<std::string> keys = {"qk_norm", "layers"};
+  static const std::vector<std::string> keys = {"qk_norm", "attention", "layers"};
   check_keys(*own, keys, "gatewright", what);
   spec.query_key_norm = parse_norm(read<std::string>(*own, "qk_norm", what), what);
+  if (own->contains("attention")) spec.selective_attention = attention_from_json((*own)["attention"], what);
   spec.initializer_range = read_or<double>(json, "initializer_range", 0.02, what);
   const Json layers = read<Json>(*own, "layers", what);
   require(layers.is_array() && !layers.empty(), "{}: 'gatewright.layers' must be a list", what);
@@ -323,7 +351,10 @@ OrderedJson to_config_json(const DecoderSpec& spec) {
   OrderedJson layers = OrderedJson::array();
   const size_t listed = all_layers_same(spec) ? 1 : spec.layers.size();
   for (size_t i = 0; i < listed; ++i) layers.push_back(feed_forward_to_json(spec.layers[i]));
-  json["gatewright"] = {{"qk_norm", norm_name(spec.query_key_norm)}, {"layers", layers}};
+  json["gatewright"] = {{"qk_norm", norm_name(spec.query_key_norm)}};
+  if (spec.selective_attention)
+    json["gatewright"]["attention"] = attention_to_json(*spec.selective_attention);
+  json["gatewright"]["layers"] = layers;
   return json;
 }
 

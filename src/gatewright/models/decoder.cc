@@ -12,6 +12,7 @@
 #include "gatewright/layers/linear.h"
 #include "gatewright/layers/rms_norm.h"
 #include "gatewright/layers/rotary.h"
+#include "gatewright/models/attention_block.h"
 #include "gatewright/models/published_names.h"
 
 namespace gatewright {
@@ -29,31 +30,6 @@ Tensor ones_parameter(int64_t size) { return constant_parameter({size}, 1.0); }
 void add_norm(ParameterList& list, const std::string& name, const Tensor& weight) {
   if (weight.defined()) list.push_back({.name = name, .tensor = weight, .weight_decay = false});
 }
-
-struct AttentionWeights {
-  Tensor query, key, value, output, query_norm, key_norm;
-
-  AttentionWeights(const DecoderSpec& s, uint64_t seed, const std::string& prefix) {
-    const int64_t q = s.num_heads * s.head_dim, kv = s.num_kv_heads * s.head_dim;
-    query = projection(seed, prefix + "q_proj", q, s.hidden_size, s.initializer_range);
-    key = projection(seed, prefix + "k_proj", kv, s.hidden_size, s.initializer_range);
-    value = projection(seed, prefix + "v_proj", kv, s.hidden_size, s.initializer_range);
-    output = projection(seed, prefix + "o_proj", s.hidden_size, q, s.initializer_range);
-    if (s.query_key_norm == QueryKeyNorm::kNone) return;
-    const bool per_head = s.query_key_norm == QueryKeyNorm::kHead;
-    query_norm = ones_parameter(per_head ? s.head_dim : q);
-    key_norm = ones_parameter(per_head ? s.head_dim : kv);
-  }
-
-  void collect(ParameterList& list, const std::string& prefix) const {
-    list.push_back({.name = prefix + "q_proj.weight", .tensor = query});
-    list.push_back({.name = prefix + "k_proj.weight", .tensor = key});
-    list.push_back({.name = prefix + "v_proj.weight", .tensor = value});
-    list.push_back({.name = prefix + "o_proj.weight", .tensor = output});
-    add_norm(list, prefix + "q_norm.weight", query_norm);
-    add_norm(list, prefix + "k_norm.weight", key_norm);
-  }
-};
 
 /// Position of each token inside its document: int64 [B, S].
 Tensor positions_of(const Batch& batch, int64_t already_cached) {
@@ -94,7 +70,7 @@ struct Decoder::Layer {
 
   void collect(ParameterList& list) const {
     add_norm(list, prefix + "input_layernorm.weight", input_norm);
-    attention.collect(list, prefix + "self_attn.");
+    attention.collect(list);
     add_norm(list, prefix + "post_attention_layernorm.weight", post_attention_norm);
     if (routers.empty()) return collect_ffn(dense, list, prefix + "mlp");
     for (size_t t = 0; t < routers.size(); ++t) routers[t]->collect(list, gate_name(t));
@@ -109,7 +85,7 @@ struct Decoder::Layer {
   }
 
   std::string prefix;
-  AttentionWeights attention;
+  AttentionBlock attention;
   Tensor input_norm, post_attention_norm;
   FfnTensors dense;                              // or routers and experts
   std::vector<std::unique_ptr<Router>> routers;  // one a round
@@ -145,29 +121,6 @@ void check_tokens(const Tensor& tokens, int64_t vocab_size) {
             vocab_size - 1);
 }
 
-Tensor attend(const DecoderSpec& spec, const AttentionWeights& w, const RotaryTable& table, const Tensor& x,
-              const Batch& batch, const Tensor& positions, KeyValueCache* cache) {
-  const int64_t rows = batch.rows(), length = batch.length();
-  Tensor query = linear_layer(x, w.query), key = linear_layer(x, w.key);
-  const Tensor value = linear_layer(x, w.value).view({rows, length, spec.num_kv_heads, spec.head_dim});
-  if (spec.query_key_norm == QueryKeyNorm::kProjection) {
-    query = rms_norm(query, w.query_norm, spec.rms_norm_eps);
-    key = rms_norm(key, w.key_norm, spec.rms_norm_eps);
-  }
-  query = query.view({rows, length, spec.num_heads, spec.head_dim});
-  key = key.view({rows, length, spec.num_kv_heads, spec.head_dim});
-  if (spec.query_key_norm == QueryKeyNorm::kHead) {
-    query = rms_norm(query, w.query_norm, spec.rms_norm_eps);
-    key = rms_norm(key, w.key_norm, spec.rms_norm_eps);
-  }
-  query = rotary(query, table, positions);
-  key = rotary(key, table, positions);
-  const AttentionMask mask{.first_key = batch.first_key, .window = spec.sliding_window};
-  const Tensor mixed =
-      cache ? attention_with_cache(query, key, value, *cache, mask) : attention(query, key, value, mask);
-  return linear_layer(mixed.reshape({rows, length, spec.num_heads * spec.head_dim}), w.output);
-}
-
 }  // namespace
 
 DecoderOutput Decoder::forward(const Batch& batch, const ForwardOptions& options) {
@@ -180,8 +133,8 @@ DecoderOutput Decoder::forward(const Batch& batch, const ForwardOptions& options
   check_tokens(flat_tokens, spec_.vocab_size);
   DecoderOutput output;
   const RotaryTable& table = rotary_table(cached + length);
-  CarriedState carried_state;
-  std::vector<Router*> routers;
+  CarriedState carried_state, carried_between_heads;
+  std::vector<Router*> routers, head_routers;
   Tensor x = embed_tokens(batch.tokens, embedding_), delta;
   // x + delta and the norm that follows are one operation.
   const auto add_and_norm = [&](const Tensor& weight) {
@@ -195,12 +148,6 @@ DecoderOutput Decoder::forward(const Batch& batch, const ForwardOptions& options
   for (size_t i = 0; i < layers_.size(); ++i) {
     Layer& layer = *layers_[i];
     KeyValueCache* cache = options.cache ? &(*options.cache)[i] : nullptr;
-    delta = attend(spec_, layer.attention, table, add_and_norm(layer.input_norm), batch, positions, cache);
-    const Tensor normed = add_and_norm(layer.post_attention_norm).view({rows * length, hidden});
-    if (layer.routers.empty()) {
-      delta = dense_ffn(normed, layer.dense, Activation::swiglu).view_as(x);
-      continue;
-    }
     // Anew at every step of a generation, and the same again for the same text.
     RandomStream evaluation(mix_hash(options.draw, static_cast<uint64_t>(cached)),
                             layer.prefix + "evaluation");
@@ -212,12 +159,29 @@ DecoderOutput Decoder::forward(const Batch& batch, const ForwardOptions& options
                            .counting = options.counting,
                            .num_routed_layers = num_routed,
                            .num_sequences = rows,
+                           .first_position = cached,
                            .token_ids = flat_tokens,
                            .first_key = batch.first_key.defined() ? batch.first_key.reshape({-1}) : Tensor(),
                            .real_tokens = batch.real.defined() ? batch.real.reshape({-1}) : Tensor(),
                            .random = options.training ? &layer.random : &evaluation,
                            .processes = options.processes,
                            .carried = &carried_state};
+    const Tensor attended = add_and_norm(layer.input_norm);
+    if (Router* router = layer.attention.router()) {
+      RoutingContext of_heads = context;
+      of_heads.num_routed_layers = spec_.num_layers();
+      of_heads.carried = &carried_between_heads;
+      output.attention.push_back(router->route(attended.reshape({rows * length, hidden}), of_heads));
+      head_routers.push_back(router);
+    }
+    delta = layer.attention.forward(
+        attended, layer.attention.router() ? &output.attention.back() : nullptr,
+        {.spec = spec_, .batch = batch, .rotary = table, .positions = positions, .cache = cache});
+    const Tensor normed = add_and_norm(layer.post_attention_norm).view({rows * length, hidden});
+    if (layer.routers.empty()) {
+      delta = dense_ffn(normed, layer.dense, Activation::swiglu).view_as(x);
+      continue;
+    }
     const auto round = [&](int64_t t, const Tensor& tokens) {
       Router& router = *layer.routers[static_cast<size_t>(t)];
       context.round = t;
@@ -234,9 +198,12 @@ DecoderOutput Decoder::forward(const Batch& batch, const ForwardOptions& options
     delta = std::move(after.delta);
   }
   add_network_balance(routers, output.routing, options.step);
-  for (const RoutingRecord& record : output.routing) {
-    if (record.loss.defined())
-      output.balance_loss = output.balance_loss.defined() ? output.balance_loss + record.loss : record.loss;
+  add_network_balance(head_routers, output.attention, options.step);
+  for (const auto* records : {&output.routing, &output.attention}) {
+    for (const RoutingRecord& record : *records) {
+      if (record.loss.defined())
+        output.balance_loss = output.balance_loss.defined() ? output.balance_loss + record.loss : record.loss;
+    }
   }
   output.hidden = add_and_norm(norm_);
   return output;
@@ -282,23 +249,44 @@ void Decoder::to(const at::Device& device) {
 }
 
 bool Decoder::wants_counting_pass() const {
-  return std::ranges::any_of(layers_, [](const auto& layer) {
-    return std::ranges::any_of(layer->routers, [](const auto& r) { return r->wants_counting_pass(); });
-  });
+  const auto wants = [](const Router* router) { return router->wants_counting_pass(); };
+  return std::ranges::any_of(routers_of(Half::kFeedForward), wants) ||
+         std::ranges::any_of(routers_of(Half::kAttention), wants);
 }
 
-void Decoder::end_step() {
-  std::map<std::string, std::vector<double>> of_layers;
+std::vector<Router*> Decoder::routers_of(Half half) const {
+  std::vector<Router*> all;
   for (const auto& layer : layers_) {
-    for (const auto& router : layer->routers) {
-      for (const auto& [name, loss] : router->mean_losses()) of_layers[name].push_back(loss);
+    if (half == Half::kFeedForward) {
+      for (const auto& router : layer->routers) all.push_back(router.get());
+    } else if (layer->attention.router()) {
+      all.push_back(layer->attention.router());
     }
   }
+  return all;
+}
+
+namespace {
+
+/// The mean loss of each balance term over the routers that have it.
+std::map<std::string, double> mean_losses(const std::vector<Router*>& routers) {
+  std::map<std::string, std::vector<double>> of_routers;
+  for (const Router* router : routers) {
+    for (const auto& [name, loss] : router->mean_losses()) of_routers[name].push_back(loss);
+  }
   std::map<std::string, double> means;
-  for (const auto& [name, losses] : of_layers)
+  for (const auto& [name, losses] : of_routers)
     means[name] = std::accumulate(losses.begin(), losses.end(), 0.0) / static_cast<double>(losses.size());
-  for (const auto& layer : layers_) {
-    for (const auto& router : layer->routers) {
+  return means;
+}
+
+}  // namespace
+
+void Decoder::end_step() {
+  for (const Half half : {Half::kFeedForward, Half::kAttention}) {
+    const std::vector<Router*> routers = routers_of(half);
+    const std::map<std::string, double> means = mean_losses(routers);
+    for (Router* router : routers) {
       router->observe(means);
       router->end_step();
     }

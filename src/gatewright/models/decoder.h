@@ -26,9 +26,10 @@ struct ForwardOptions {
 };
 
 struct DecoderOutput {
-  Tensor hidden;                       // [B, S, H] after the final norm
-  std::vector<RoutingRecord> routing;  // one a round of a routed layer, in order
-  Tensor balance_loss = {};            // float32 scalar, sum over layers; undefined when there is none
+  Tensor hidden;                              // [B, S, H] after the final norm
+  std::vector<RoutingRecord> routing;         // one a round of a routed layer, in order
+  std::vector<RoutingRecord> attention = {};  // with selective attention: the heads of each layer's tokens
+  Tensor balance_loss = {};                   // float32 scalar, sum over layers; undefined when there is none
 };
 
 class Decoder {
@@ -64,6 +65,10 @@ class Decoder {
 
  private:
   struct Layer;
+  enum class Half { kAttention, kFeedForward };
+
+  /// Of all layers, in order.
+  std::vector<Router*> routers_of(Half half) const;
 
   /// The rotary table, made longer when `positions` does not fit.
   const RotaryTable& rotary_table(int64_t positions);

@@ -22,7 +22,8 @@ struct RoutingContext {
   bool counting = false;          // a pass before the step that only counts, see BalanceTerm::count
   int64_t num_routed_layers = 1;  // of the model, each round counted, for terms that are means over layers
   int64_t num_sequences = 1;      // tokens come as this many sequences of equal length, one after another
-  Tensor token_ids = {};          // int64 [T]; needed by the scorer hash
+  int64_t first_position = 0;  // of these tokens in their sequences: what came before is in a key-value cache
+  Tensor token_ids = {};       // int64 [T]; needed by the scorer hash
   Tensor first_key = {};  // int32 [T], place in its sequence of the first token of the document; undefined: 0
   Tensor real_tokens = {};                  // bool [T], false: padding; undefined: no token is
   RandomStream* random = nullptr;           // this layer's stream; needed by what draws

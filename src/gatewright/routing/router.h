@@ -32,6 +32,9 @@ class Router {
   /// in the scores is an error that names the layer.
   RoutingRecord route(const Tensor& hidden, const RoutingContext& context);
 
+  /// Whether a token's choice depends on its own scores only, and so is the same in generation.
+  bool chooses_token_by_token() const { return selector_->looks_at_one_row(); }
+
   /// Whether a balance term wants to count the micro-batches of a step before the first is learned from:
   /// `route` is then called for each with context.counting.
   bool wants_counting_pass() const;

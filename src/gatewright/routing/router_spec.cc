@@ -93,6 +93,10 @@ void check_decorators(const RouterSpec& spec, int64_t num_experts, Problems& pro
   problems.expect(spec.selector.name != "all" || find_piece(spec.decorators, "broadcast") == nullptr,
                   "[broadcast] every token visits all experts already with selector = \"all\"; take another "
                   "selector, such as \"top_k\", or leave [routing.broadcast] out");
+  problems.expect(
+      spec.selector.name != "relu" || find_piece(spec.decorators, "data_selection") == nullptr,
+      "[data_selection] compares tokens by the probabilities of their experts, and selector = \"relu\" "
+      "reads logits; take selector = \"top_k\", or leave [routing.data_selection] out");
   const bool ranked = find_piece(spec.decorators, "ranked_capacity") != nullptr;
   problems.expect(!ranked || num_experts >= 2,
                   "[ranked_capacity] a capacity limit needs at least 2 experts, got {}; leave it out",
@@ -132,6 +136,11 @@ void check_balance(const RouterSpec& spec, Problems& problems) {
 
 /// Activations that make no sense with a selector or a weighting.
 void check_activation(const RouterSpec& spec, Problems& problems) {
+  problems.expect(
+      !spec.weights.straight_through || spec.weights.weighting == choice::Weighting::kOne,
+      "gate_gradient = \"straight_through\" is for weights of 1, and the gate already has the gradient "
+      "of weights = \"{}\"; set weights = \"one\", or leave gate_gradient out",
+      choice::weighting_names()[static_cast<size_t>(spec.weights.weighting)]);
   problems.expect(
       spec.selector.name != "relu" || spec.activation != choice::Activation::kSoftmax,
       "the selector relu chooses by the sign of the logit; set routing.activation = \"identity\" (the "
@@ -255,6 +264,14 @@ std::vector<std::string> router_warnings(const RouterSpec& spec, int64_t num_exp
         "among {} experts: none will be broadcast; 1.8 is usual for 8 experts",
         threshold, most, num_experts);
   }
+  warnings.expect(
+      find_piece(spec.decorators, "data_selection") == nullptr,
+      "[data_selection] chooses tokens by comparing a whole sequence, so that what comes later decides "
+      "about what comes before: losses of a language model are not comparable, and it can't generate");
+  warnings.expect(
+      spec.scorer.name != "patch_linear",
+      "scorer = \"patch_linear\" chooses for a whole patch, so that what comes later in it decides about "
+      "what comes before: losses of a language model are not comparable, and it can't generate");
   for (const Piece& term : spec.balance) {
     if (!term.values.all().contains("buffer")) continue;
     const std::string& scope = term.values.text("scope");

@@ -25,6 +25,13 @@ Tensor chosen_exponentials(const Scores& scores, const choice::Pairs& reference)
   return at::exp((scores.logits - largest).masked_fill(mask.logical_not(), 0));
 }
 
+/// Ones [T, E]; with the gradient of p / p with respect to the upper p, or none.
+Tensor ones_like_probabilities(const Scores& scores, bool straight_through) {
+  const Tensor value = scores.probabilities.detach();
+  if (!straight_through) return at::ones_like(value);
+  return 1 + (scores.probabilities - value) / value.clamp_min(choice::kLeastStraightThrough);
+}
+
 Assignment divided_by_sum(const Tensor& values, const choice::Pairs& pairs, const choice::Pairs& reference) {
   Assignment result = make_assignment(pairs, values);
   const Tensor sums = sum_by_token(make_assignment(reference, values));
@@ -106,6 +113,9 @@ Assignment weigh_with_tensors(const choice::WeightRule& rule, const Scores& scor
     case choice::Weighting::kEqual:
       result = divided_by_sum(at::ones_like(scores.probabilities), pairs, reference);
       break;
+    case choice::Weighting::kOne:
+      result = make_assignment(pairs, ones_like_probabilities(scores, rule.straight_through));
+      break;
   }
   if (rule.scale != 1.0) result.weight = result.weight * rule.scale;
   weigh_broadcast(rule, scores, selection.broadcast, result);
@@ -113,7 +123,8 @@ Assignment weigh_with_tensors(const choice::WeightRule& rule, const Scores& scor
 }
 
 Assignment weigh(const choice::WeightRule& rule, const Scores& scores, choice::Selection selection) {
-  const Tensor& table = choice::reads_logits(rule.weighting) ? scores.logits : scores.probabilities;
+  Tensor table = choice::reads_logits(rule.weighting) ? scores.logits : scores.probabilities;
+  if (rule.weighting == choice::Weighting::kOne && !rule.straight_through) table = table.detach();
   if (!table.is_cpu() || table.scalar_type() != at::kFloat)
     return weigh_with_tensors(rule, scores, selection);
   auto choice = c10::make_intrusive<Choice>();

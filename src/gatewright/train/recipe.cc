@@ -47,6 +47,9 @@ const PieceKey kPieceKeys[] = {
     {"routing", "scorer", routing_keys, [](const std::string& n) { return parameters_of(scorers(), n); }},
     {"routing", "selector", routing_keys,
      [](const std::string& n) { return parameters_of(choice::selectors(), n); }},
+    {"attention", "scorer", attention_keys, [](const std::string& n) { return parameters_of(scorers(), n); }},
+    {"attention", "selector", attention_keys,
+     [](const std::string& n) { return parameters_of(choice::selectors(), n); }},
     {"train", "schedule", train_keys, [](const std::string& n) { return parameters_of(schedules(), n); }},
     {"train", "objective", train_keys, [](const std::string& n) { return parameters_of(objectives(), n); }},
 };
@@ -172,7 +175,8 @@ class Builder {
   explicit Builder(RecipeProblems& problems) : problems_(problems) {}
 
   Recipe build(const RecipeTable& root) {
-    static const Names tables = {"model", "experts", "routing", "balance", "layers", "train", "data"};
+    static const Names tables = {"model",     "experts", "routing", "balance",
+                                 "attention", "layers",  "train",   "data"};
     check_tables(root, "", tables, problems_);
     for (const auto& [name, list] : root.lists) {
       if (name != "layers")
@@ -192,8 +196,11 @@ class Builder {
  private:
   /// Balance terms that cut sequences into chunks need whole ones.
   void check_chunks(const RecipeTable& root, const Recipe& recipe) {
-    for (const FeedForwardSpec& layer : recipe.model.layers) {
-      for (const Piece& term : layer.router.balance) {
+    std::vector<const RouterSpec*> routers;
+    for (const FeedForwardSpec& layer : recipe.model.layers) routers.push_back(&layer.router);
+    if (recipe.model.selective_attention) routers.push_back(&recipe.model.selective_attention->router);
+    for (const RouterSpec* router : routers) {
+      for (const Piece& term : router->balance) {
         const auto chunk = term.values.all().find("chunk");
         if (chunk == term.values.all().end()) continue;
         const int64_t length = std::get<int64_t>(chunk->second);
@@ -219,7 +226,8 @@ class Builder {
 
   /// Where the key stands that a problem of the whole model names, else [model].
   static std::string place_of(const RecipeTable& root, std::string_view problem) {
-    for (const char* name : {"routing", "experts", "model"}) {
+    const bool of_heads = problem.find("attention: ") != std::string_view::npos;
+    for (const char* name : {of_heads ? "attention" : "routing", "experts", "model"}) {
       for (const auto& [key, entry] : table_of(root, name).values) {
         if (problem.find(key + " =") != std::string_view::npos) return entry.location;
       }
@@ -258,6 +266,7 @@ class Builder {
                                             : QueryKeyNorm::kProjection;
     model.tie_word_embeddings = std::get<bool>(v.at("tie_word_embeddings"));
     read_layers(root, v, model);
+    read_attention(root, v, model);
     try {
       if (problems_.count() == before) validate(model);
     } catch (const UsageError& e) {
@@ -335,24 +344,67 @@ class Builder {
                problems_);
     const Given routing = check(root, path, "routing", routing_keys(),
                                 joined({scorer_decorators().names(), choice::selector_decorators().names()}));
-    layer.router.scorer = piece_of(scorers(), text(routing, "scorer"), routing);
-    layer.router.selector = piece_of(choice::selectors(), text(routing, "selector"), routing);
-    layer.router.activation = choice::parse_activation(text(routing, "activation"));
-    layer.router.weights = {.weighting = choice::parse_weighting(text(routing, "weights")),
-                            .scale = number(routing, "scale")};
+    layer.router = router_of(routing, table_of(root, "routing"), path + "routing");
+    read_balance(table_of(root, "balance"), path + "balance", layer.router);
     const std::string& residual = text(routing, "residual");
     layer.rounds.rounds = whole(routing, "rounds");
     layer.rounds.residual =
         residual.empty() ? default_residual(layer.rounds.rounds) : parse_round_residual(residual);
     layer.rounds.independent_gating = std::get<bool>(routing.at("independent_gating"));
-    const RecipeTable& own = table_of(root, "routing");
-    add_pieces(layer.router.decorators, scorer_decorators(), own, path + "routing", problems_);
-    add_pieces(layer.router.decorators, choice::selector_decorators(), own, path + "routing", problems_);
-    const RecipeTable& balance = table_of(root, "balance");
-    check_tables(balance, path + "balance", balance_terms().names(), problems_);
-    check_table(balance, path + "balance", {}, problems_);
-    add_pieces(layer.router.balance, balance_terms(), balance, path + "balance", problems_);
     return layer;
+  }
+
+  /// Scorer, selector and what stands around them, from the values of a table.
+  RouterSpec router_of(const Given& values, const RecipeTable& own, const std::string& path) {
+    RouterSpec router{.scorer = piece_of(scorers(), text(values, "scorer"), values),
+                      .selector = piece_of(choice::selectors(), text(values, "selector"), values),
+                      .activation = choice::parse_activation(text(values, "activation")),
+                      .weights = {.weighting = choice::parse_weighting(text(values, "weights")),
+                                  .scale = number(values, "scale"),
+                                  .straight_through = text(values, "gate_gradient") == "straight_through"}};
+    add_pieces(router.decorators, scorer_decorators(), own, path, problems_);
+    add_pieces(router.decorators, choice::selector_decorators(), own, path, problems_);
+    return router;
+  }
+
+  void read_balance(const RecipeTable& table, const std::string& path, RouterSpec& router) {
+    check_tables(table, path, balance_terms().names(), problems_);
+    check_table(table, path, {}, problems_);
+    add_pieces(router.balance, balance_terms(), table, path, problems_);
+  }
+
+  /// What [attention] says when it says nothing: the gate of Union of Experts.
+  static RecipeTable default_attention(int64_t num_heads) {
+    RecipeTable table;
+    table.values = {{"scorer", {std::string("linear"), ""}},
+                    {"bias", {true, ""}},
+                    {"init_rule", {std::string("kaiming_uniform"), ""}},
+                    {"selector", {std::string("top_k"), ""}},
+                    {"top_k", {std::max<int64_t>(1, num_heads / 2), ""}}};
+    return table;
+  }
+
+  void read_attention(const RecipeTable& root, const Given& v, DecoderSpec& model) {
+    if (text(v, "attention") != "selective") {
+      if (root.table("attention"))
+        problems_.add(
+            root.tables.at("attention").location,
+            "[attention] is for model.attention = \"selective\", and it is full; set it, or leave the "
+            "table out");
+      return;
+    }
+    RecipeTable merged = root;
+    merged.tables["attention"] = default_attention(model.num_heads);
+    lay_over(merged.tables["attention"], table_of(root, "attention"), "attention");
+    const Given attention =
+        check(merged, "", "attention", attention_keys(),
+              joined({scorer_decorators().names(), choice::selector_decorators().names(), {"balance"}}));
+    const RecipeTable& own = merged.tables.at("attention");
+    SelectiveAttentionSpec spec{.router = router_of(attention, own, "attention"),
+                                .subsequence_positions = text(attention, "positions") == "subsequence",
+                                .init = number(attention, "init_heads")};
+    read_balance(table_of(own, "balance"), "attention.balance", spec.router);
+    model.selective_attention = std::move(spec);
   }
 
   void read_train(const RecipeTable& table, TrainOptions& train) {
@@ -383,9 +435,13 @@ class Builder {
   /// What selectors need of the length of the training.
   void check_steps(const RecipeTable& root, const Recipe& recipe) {
     if (!problems_.empty()) return;
+    std::vector<Piece> selectors;
     for (const FeedForwardSpec& layer : recipe.model.layers) {
-      if (!layer.routed) continue;
-      const Piece& selector = layer.router.selector;
+      if (layer.routed) selectors.push_back(layer.router.selector);
+    }
+    if (recipe.model.selective_attention)
+      selectors.push_back(recipe.model.selective_attention->router.selector);
+    for (const Piece& selector : selectors) {
       try {
         choice::selectors().at(selector.name).make(selector.values)->check_steps(recipe.train.steps);
       } catch (const UsageError& e) {

@@ -5,6 +5,7 @@
 //   [experts]        bank, num_experts and the bank's parameters; [experts.shared] puts shared experts around
 //   it [routing]        scorer, selector and their parameters; [routing.capacity] and other decorators
 //   [balance.NAME]   one table for each balance term
+//   [attention]      the router over heads, with model.attention = "selective"
 //   [[layers]]       at = [0, 1]: what is different in these layers
 //   [train] [data]
 #pragma once

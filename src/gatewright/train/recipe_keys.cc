@@ -42,6 +42,14 @@ Parameter one_of(std::string name, std::string help, std::string value, std::vec
           .choices = std::move(choices)};
 }
 
+Parameter gate_gradient() {
+  return {
+      .name = "gate_gradient",
+      .help = "of weights = \"one\": none, or straight_through: the gate learns, outputs stay as they are",
+      .default_value = std::string("none"),
+      .choices = {"none", "straight_through"}};
+}
+
 Parameter flag(std::string name, std::string help, bool value) {
   return {.name = std::move(name), .help = std::move(help), .default_value = value};
 }
@@ -63,6 +71,8 @@ std::vector<Parameter> model_keys() {
       whole("routed_every", "of so many layers in a row one routes, the others are dense of dense_width", 1,
             1, 1024),
       whole("routed_first", "the first layer that routes; below routed_every", 0, 0, 1023),
+      one_of("attention", "full, or selective: a router in [attention] gives each token its heads", "full",
+             {"full", "selective"}),
       one_of("qk_norm", "where queries and keys are normalised", "projection",
              {"none", "head", "projection"}),
       whole("sliding_window", "positions a token looks back, itself included; 0: all", 0, 0),
@@ -78,12 +88,29 @@ std::vector<Parameter> experts_keys() {
           whole("num_experts", "experts in each routed layer", 8, 1, 65536)};
 }
 
+std::vector<Parameter> attention_keys() {
+  return {
+      one_of("scorer", "how logits arise; linear has bias = true and init_rule = \"kaiming_uniform\" here",
+             "linear", scorers().names()),
+      one_of("selector", "how heads are chosen from them; top_k is half of the heads here", "top_k",
+             choice::selectors().names()),
+      one_of("activation", "from logits to probabilities", "softmax", choice::activation_names()),
+      one_of("weights", "weights of the chosen heads", "one", choice::weighting_names()),
+      gate_gradient(),
+      number("scale", "factor of all weights", 1.0, -1e6, 1e6),
+      one_of("positions", "rotary positions in the document, or within a head's own tokens", "original",
+             {"original", "subsequence"}),
+      number("init_heads", "standard deviation of the heads' initial weights; 0: Xavier's for one head", 0, 0,
+             10)};
+}
+
 std::vector<Parameter> routing_keys() {
   return {
       one_of("scorer", "how logits arise", "linear", scorers().names()),
       one_of("selector", "how experts are chosen from them", "top_k", choice::selectors().names()),
       one_of("activation", "from logits to probabilities", "softmax", choice::activation_names()),
       one_of("weights", "weights of the chosen experts", "as_is", choice::weighting_names()),
+      gate_gradient(),
       number("scale", "factor of all weights", 1.0, -1e6, 1e6),
       whole("rounds", "how often in a row a layer routes, each round reading what the one before made", 1, 1,
             kMostRounds),
@@ -221,6 +248,13 @@ const std::vector<Spec>& recipe_tables() {
        .formula = "[routing], with the keys of scorer and selector in the same table; a decorator is a table "
                   "[routing.NAME]",
        .parameters = routing_keys()},
+      {.name = "attention",
+       .summary = "the router over heads, with model.attention = \"selective\"",
+       .source = "Union of Experts 2025, arXiv 2503.02495",
+       .formula =
+           "[attention], with the keys of scorer and selector in the same table; decorators are tables "
+           "[attention.NAME], balance terms [attention.balance.NAME]",
+       .parameters = attention_keys()},
       {.name = "balance",
        .summary = "balance terms of the routed layers, all that are given",
        .source = "",

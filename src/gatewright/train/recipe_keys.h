@@ -13,6 +13,9 @@ std::vector<Parameter> top_keys();
 std::vector<Parameter> model_keys();
 std::vector<Parameter> experts_keys();
 std::vector<Parameter> routing_keys();
+/// Of [attention], when model.attention is selective; its scorer and selector have other defaults than those
+/// of [routing].
+std::vector<Parameter> attention_keys();
 /// Of one [[layers]], for a model with this many.
 std::vector<Parameter> layers_keys(int64_t num_layers);
 std::vector<Parameter> train_keys();

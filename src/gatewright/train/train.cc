@@ -223,12 +223,15 @@ class Training {
   /// Each warning once, whichever layers it is about.
   void warn_about_routers(const DecoderSpec& spec) const {
     std::set<std::string> told;
-    for (const FeedForwardSpec& layer : spec.layers) {
-      if (!layer.routed) continue;
-      for (const std::string& warning : router_warnings(layer.router, layer.num_experts)) {
+    const auto warn = [&](const RouterSpec& router, int64_t num_experts) {
+      for (const std::string& warning : router_warnings(router, num_experts)) {
         if (told.insert(warning).second) events_.warn(warning);
       }
+    };
+    for (const FeedForwardSpec& layer : spec.layers) {
+      if (layer.routed) warn(layer.router, layer.num_experts);
     }
+    if (spec.selective_attention) warn(spec.selective_attention->router, spec.num_heads);
   }
 
   static OrderedJson step_row(Trainer& trainer, const StepResult& result, double tokens_per_second) {

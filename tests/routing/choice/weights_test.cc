@@ -80,7 +80,7 @@ TEST(WeightRule, GivesFiniteWeightsWhereAllProbabilitiesVanish) {
 
 TEST(WeightRule, NamesAreTheOnesThatRecipesUse) {
   EXPECT_EQ(weighting_names(),
-            (std::vector<std::string>{"as_is", "renormalised", "softmax_chosen", "equal"}));
+            (std::vector<std::string>{"as_is", "renormalised", "softmax_chosen", "equal", "one"}));
   EXPECT_EQ(activation_names(), (std::vector<std::string>{"softmax", "sigmoid", "identity", "relu_rms"}));
   EXPECT_EQ(parse_weighting("softmax_chosen"), Weighting::kSoftmaxChosen);
   EXPECT_EQ(parse_activation("sigmoid"), Activation::kSigmoid);

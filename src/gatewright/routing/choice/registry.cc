@@ -2,6 +2,7 @@
 
 #include "gatewright/routing/choice/selectors/batch_selectors.h"
 #include "gatewright/routing/choice/selectors/broadcast.h"
+#include "gatewright/routing/choice/selectors/data_selection.h"
 #include "gatewright/routing/choice/selectors/decorators.h"
 #include "gatewright/routing/choice/selectors/ranked_capacity.h"
 #include "gatewright/routing/choice/selectors/row_selectors.h"
@@ -99,6 +100,37 @@ Registry<SelectorFactory>::Entry stochastic() {
       [](const Values& v) {
         return make<StochasticSelector>(draw_level(v.text("inference")), v.integer("expert"));
       }};
+}
+
+Registry<SelectorDecoratorFactory>::Entry data_selection() {
+  return {{.name = "data_selection",
+           .summary = "each expert takes the same number of tokens of a sequence, its best ones (not causal)",
+           .source = "Union of Experts 2025, arXiv 2503.02495",
+           .formula = "expert e takes the C tokens of each sequence with the highest normalised score for e; "
+                      "C = floor(share T), or the largest number of choosers",
+           .parameters =
+               {{.name = "normalisation",
+                 .help = "scores over their sum over a token's experts, or over the batch at one position",
+                 .default_value = std::string("experts"),
+                 .choices = {"experts", "batch"}},
+                {.name = "capacity_factor",
+                 .help = "factor of the normalised scores",
+                 .default_value = 1.0,
+                 .min = 0,
+                 .max = 1e6,
+                 .min_open = true},
+                {.name = "share",
+                 .help = "share of a sequence that each expert takes; 0 for the largest number of choosers",
+                 .default_value = 0.0,
+                 .min = 0,
+                 .max = 1}}},
+          [](std::unique_ptr<Selector> inner, const Values& v) -> std::unique_ptr<Selector> {
+            return std::make_unique<DataSelection>(
+                std::move(inner),
+                DataSelectionOptions{.normalisation = parse_gate_normalisation(v.text("normalisation")),
+                                     .capacity_factor = v.number("capacity_factor"),
+                                     .share = v.number("share")});
+          }};
 }
 
 }  // namespace
@@ -312,6 +344,7 @@ const Registry<SelectorDecoratorFactory>& selector_decorators() {
            [](std::unique_ptr<Selector> inner, const Values& v) -> std::unique_ptr<Selector> {
              return std::make_unique<Broadcast>(std::move(inner), v.number("threshold"), v.integer("slots"));
            }},
+          data_selection(),
       });
   return registry;
 }

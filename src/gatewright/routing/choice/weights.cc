@@ -58,16 +58,23 @@ struct RowShares {
   }
 
   double of(Weighting weighting, float score) const {
-    if (weighting == Weighting::kEqual) return 1 / sum;
+    if (weighting == Weighting::kEqual || weighting == Weighting::kOne) return 1 / sum;
     return (weighting == Weighting::kSoftmaxChosen ? std::exp(score - largest) : score) / sum;
   }
 };
 
 /// Adds to `out` the derivative of sum_e gradient_e weight_e (without the factor) to one token's scores.
-void add_row_gradient(Weighting weighting, std::span<const float> scores, std::span<const int32_t> reference,
-                      std::span<const int32_t> chosen, std::span<const float> gradient,
-                      std::span<float> out) {
-  if (weighting == Weighting::kEqual) return;
+void add_row_gradient(const WeightRule& rule, std::span<const float> scores,
+                      std::span<const int32_t> reference, std::span<const int32_t> chosen,
+                      std::span<const float> gradient, std::span<float> out) {
+  const Weighting weighting = rule.weighting;
+  if (weighting == Weighting::kOne && rule.straight_through) {
+    for (size_t i = 0; i < chosen.size(); ++i) {
+      const auto e = static_cast<size_t>(chosen[i]);
+      out[e] += static_cast<float>(gradient[i] / std::max<double>(scores[e], kLeastStraightThrough));
+    }
+  }
+  if (weighting == Weighting::kEqual || weighting == Weighting::kOne) return;
   const RowShares shares(weighting, scores, reference);
   double common = 0;  // sum_e gradient_e weight_e
   for (size_t i = 0; i < chosen.size(); ++i)
@@ -99,7 +106,7 @@ const std::vector<std::string>& activation_names() {
 }
 
 const std::vector<std::string>& weighting_names() {
-  static const std::vector<std::string> names = {"as_is", "renormalised", "softmax_chosen", "equal"};
+  static const std::vector<std::string> names = {"as_is", "renormalised", "softmax_chosen", "equal", "one"};
   return names;
 }
 
@@ -156,7 +163,7 @@ void add_weights_gradient(const WeightRule& rule, const ScoreRows& scores, const
           gradient.subspan(static_cast<size_t>(rows.row_begin[static_cast<size_t>(t)]), chosen.size());
       scaled.assign(mine.begin(), mine.end());
       for (float& g : scaled) g *= static_cast<float>(rule.scale);
-      add_row_gradient(rule.weighting, scores.row(t), reference.row(t), chosen, scaled,
+      add_row_gradient(rule, scores.row(t), reference.row(t), chosen, scaled,
                        scores_gradient.subspan(static_cast<size_t>(t) * width, width));
     }
   });

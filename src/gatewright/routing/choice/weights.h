@@ -29,19 +29,26 @@ enum class Weighting {
   kRenormalised,   // divided by their sum over the token's chosen experts
   kSoftmaxChosen,  // softmax of the chosen logits (softmax after the choice)
   kEqual,          // 1 / number of the token's chosen experts
+  kOne,            // 1: the experts' outputs are added as they are
 };
 
 /// A rule for weights: the weighting, then a factor (DeepSeek's routed_scaling_factor).
 struct WeightRule {
   Weighting weighting = Weighting::kAsIs;
   double scale = 1.0;
+  /// With kOne: the weight is p / p, whose numerator has a gradient. Else weights of 1 have none.
+  bool straight_through = false;
 };
 
 Activation parse_activation(std::string_view name);
 Weighting parse_weighting(std::string_view name);
-/// "softmax", "sigmoid", "identity", "relu_rms" and "as_is", "renormalised", "softmax_chosen", "equal".
+/// "softmax", "sigmoid", "identity", "relu_rms" and "as_is", "renormalised", "softmax_chosen", "equal",
+/// "one".
 const std::vector<std::string>& activation_names();
 const std::vector<std::string>& weighting_names();
+
+/// Probabilities below this are divided by as if they were this large, where a weight is p / p.
+inline constexpr double kLeastStraightThrough = 1e-20;
 
 /// Whether the rule computes with logits, and not with probabilities.
 bool reads_logits(Weighting weighting);

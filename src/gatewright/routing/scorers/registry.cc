@@ -1,5 +1,6 @@
 #include "gatewright/routing/scorers/decorators.h"
 #include "gatewright/routing/scorers/mixture.h"
+#include "gatewright/routing/scorers/patch.h"
 #include "gatewright/routing/scorers/recurrent.h"
 #include "gatewright/routing/scorers/scorers.h"
 
@@ -108,6 +109,21 @@ Registry<ScorerFactory>::Entry fixed_linear() {
                            .max = 1e6}}},
           [](const Values& v, const RouterSizes& s, RandomStream& r) -> std::unique_ptr<Scorer> {
             return std::make_unique<FixedLinearScorer>(s, v.number("gate_scale"), r);
+          }};
+}
+
+Registry<ScorerFactory>::Entry patch_linear() {
+  return {{.name = "patch_linear",
+           .summary = "one choice for all tokens of a patch, from one linear layer over them (not causal)",
+           .source = "Union of Experts 2025, arXiv 2503.02495",
+           .formula = "logits = W vec(patch) + b,  W [E, P H] and b uniform in +- 1 / sqrt(P H) at first",
+           .parameters = {{.name = "patch_length",
+                           .help = "tokens P of a patch; the last one of a sequence may have fewer",
+                           .default_value = int64_t{60},
+                           .min = 1,
+                           .max = 65536}}},
+          [](const Values& v, const RouterSizes& s, RandomStream& r) -> std::unique_ptr<Scorer> {
+            return std::make_unique<PatchScorer>(s, v.integer("patch_length"), r);
           }};
 }
 
@@ -236,6 +252,7 @@ const Registry<ScorerFactory>& scorers() {
           mixture(),
           fixed_linear(),
           uniform(),
+          patch_linear(),
       });
   return registry;
 }

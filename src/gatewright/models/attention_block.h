@@ -1,0 +1,46 @@
+// The attention half of a decoder layer: its weights, its norms and, with selective attention, the router
+// that gives each token its heads.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "gatewright/layers/attention.h"
+#include "gatewright/layers/rotary.h"
+#include "gatewright/models/batch.h"
+#include "gatewright/models/configuration.h"
+
+namespace gatewright {
+
+/// What a forward pass gives each layer's attention.
+struct AttentionInput {
+  const DecoderSpec& spec;
+  const Batch& batch;
+  const RotaryTable& rotary;
+  const Tensor& positions;         // int64 [B, S] of the tokens in their documents
+  KeyValueCache* cache = nullptr;  // the tokens continue what is in it
+};
+
+class AttentionBlock {
+ public:
+  /// Weights from streams of `seed` named after them, which begin with `prefix`
+  /// ("model.layers.0.self_attn.").
+  AttentionBlock(const DecoderSpec& spec, uint64_t seed, std::string prefix);
+
+  /// The router over heads; null in plain attention.
+  Router* router() const { return router_.get(); }
+  /// normed [B, S, H] -> [B, S, H]. `heads`: what router() chose for the B S tokens, null without one. Fails
+  /// with a cache when the choice depends on more than a token.
+  Tensor forward(const Tensor& normed, const RoutingRecord* heads, const AttentionInput& input) const;
+  void collect(ParameterList& list) const;
+
+ private:
+  Tensor attend(const Tensor& normed, const AttentionInput& input) const;
+  Tensor attend_selectively(const Tensor& normed, const Assignment& heads, const AttentionInput& input) const;
+
+  std::string prefix_;
+  Tensor query_, key_, value_, output_, query_norm_, key_norm_;
+  std::unique_ptr<Router> router_;
+};
+
+}  // namespace gatewright
