@@ -153,7 +153,7 @@ TEST(ChainOfExperts, ARecurrentRouterPassesItsStateFromRoundToRound) {
 TEST(ChainOfExperts, ParametersGrowByTheRoutersOnly) {
   // CoE(2, 4, 48) against MoE(8, 64), at the width of the published runs.
   constexpr int64_t kHidden = 1024, kWidth = 704;
-  const auto spec_of = [](int64_t rounds, int64_t top_k, int64_t experts) {
+  const auto spec_of = [&](int64_t rounds, int64_t top_k, int64_t experts) {
     DecoderSpec spec = tiny_spec(1);
     spec.hidden_size = kHidden;
     spec.layers[0].num_experts = experts;

@@ -113,8 +113,8 @@ TEST(RecipeMessages, AskForHeadsThatDivide) {
 TEST(RecipeTables, HaveEveryTableOfARecipe) {
   std::vector<std::string> names;
   for (const Spec& table : recipe_tables()) names.push_back(table.name);
-  EXPECT_EQ(names, (std::vector<std::string>{"top", "model", "experts", "routing", "balance", "layers",
-                                             "train", "data"}));
+  EXPECT_EQ(names, (std::vector<std::string>{"top", "model", "experts", "routing", "attention", "balance",
+                                             "layers", "train", "data"}));
 }
 
 TEST(PresetSettings, SayWhatAPresetStandsFor) {

@@ -81,7 +81,7 @@ struct Decoder::Layer {
   /// the balance terms of later rounds keep lies under the round's name in any case.
   std::string gate_name(size_t round) const {
     const bool numbered = routers.size() > 1 && (rounds.independent_gating || round > 0);
-    return prefix + "mlp.gate" + (numbered ? "." + std::to_string(round) : "");
+    return numbered ? fmt::format("{}mlp.gate.{}", prefix, round) : prefix + "mlp.gate";
   }
 
   std::string prefix;

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <functional>
 
+#include "gatewright/routing/choice/selectors/row_selectors.h"
 #include "gatewright/routing/scorers/patch.h"
 #include "gatewright/routing/switch_gate.h"
 #include "tests/routing/routing_testing.h"
