@@ -392,6 +392,21 @@ TEST(Train, GarbageInTheMetricsIsDroppedFromWhereItBegins) {
   }
 }
 
+TEST(Train, ReportsHowHeadsAreChosenAndWarnsOfChoicesThatLookAhead) {
+  const TemporaryFolder folder;
+  Recorder events;
+  const Recipe recipe =
+      small_recipe({"model.attention=selective", "model.qk_norm=none", "attention.top_k=1",
+                    "attention.data_selection.share=0.5", "attention.balance.switch.weight=0.01"});
+  train_model({.recipe = recipe, .out = folder / "out"}, small_corpus(), events);
+  const OrderedJson& heads = events.rows.front()["attention"];
+  EXPECT_EQ(heads["experts_per_token"].get<double>(), 2) << "four heads that each serve half of the tokens";
+  EXPECT_EQ(heads["load_imbalance"].get<double>(), 0);
+  EXPECT_TRUE(heads["balance"].contains("switch"));
+  ASSERT_EQ(events.warnings.size(), 1u);
+  EXPECT_THAT(events.warnings[0], HasSubstr("[data_selection] chooses tokens by comparing a whole sequence"));
+}
+
 TEST(Train, WarnsOfABalanceScopeThatFallsBack) {
   TemporaryFolder folder;
   Recorder events;

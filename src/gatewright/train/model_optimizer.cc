@@ -56,6 +56,7 @@ void ModelOptimizer::run_micro_batch(const Batch& batch, int64_t index, const Sh
       if (output.balance_loss.defined())
         balance = balance.defined() ? balance + output.balance_loss : output.balance_loss;
       statistics_.add(output.routing, batch.real);
+      head_statistics_.add(output.attention, batch.real);
     }
     value = objective_->value(hidden, model_.head(), batch.targets.reshape({-1}));
     loss = shares.targets == 1 ? value.loss : value.loss * shares.targets;
@@ -91,5 +92,7 @@ void ModelOptimizer::update(const StepResult& result) {
 }
 
 RoutingStatistics ModelOptimizer::take_statistics() { return std::exchange(statistics_, {}); }
+
+RoutingStatistics ModelOptimizer::take_head_statistics() { return std::exchange(head_statistics_, {}); }
 
 }  // namespace gatewright

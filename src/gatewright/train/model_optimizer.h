@@ -39,6 +39,8 @@ class ModelOptimizer {
   int64_t passes() const { return objective_->passes(); }
   /// Routing since the last call.
   RoutingStatistics take_statistics();
+  /// The same of the heads of selective attention; empty without it.
+  RoutingStatistics take_head_statistics();
 
   AdamW& adamw() { return adamw_; }
   const AdamW& adamw() const { return adamw_; }
@@ -60,7 +62,7 @@ class ModelOptimizer {
   std::unique_ptr<Objective> objective_;
   ParameterList parameters_;
   AdamW adamw_;
-  RoutingStatistics statistics_;
+  RoutingStatistics statistics_, head_statistics_;
 };
 
 }  // namespace gatewright

@@ -241,6 +241,8 @@ class Training {
     if (trainer.has_disagreement()) row["disagreement"] = result.disagreement;
     if (const RoutingStatistics statistics = trainer.take_statistics(); !statistics.empty())
       row.update(routing_json(statistics));
+    if (const RoutingStatistics heads = trainer.take_head_statistics(); !heads.empty())
+      row["attention"] = routing_json(heads);
     return row;
   }
 

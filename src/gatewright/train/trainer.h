@@ -23,6 +23,7 @@ class Trainer {
   bool has_disagreement() const { return optimizer_.passes() > 1; }
   /// Routing since the last call.
   RoutingStatistics take_statistics() { return optimizer_.take_statistics(); }
+  RoutingStatistics take_head_statistics() { return optimizer_.take_head_statistics(); }
 
   /// Moments and buffers, to be saved with the weights.
   ParameterList state() const { return optimizer_.adamw().state(); }
