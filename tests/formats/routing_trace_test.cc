@@ -230,6 +230,17 @@ TEST(TraceWriter, RefusesBatchesThatAReaderWouldRefuse) {
   EXPECT_EQ(read_all(read_file(folder / "t")).size(), 1u);
 }
 
+TEST(TraceWriter, KeepsTheRoundsOfALayer) {
+  const TraceHeader rounds{
+      .layers = {{.layer = 2, .num_experts = 4}, {.layer = 2, .num_experts = 4, .round = 1}},
+      .vocab_size = 3};
+  const std::string bytes = trace_bytes(rounds, {});
+  EXPECT_THAT(bytes, HasSubstr(R"([{"layer":2,"num_experts":4},{"layer":2,"num_experts":4,"round":1}])"));
+  const TraceReader reader(std::as_bytes(std::span(bytes)), "trace");
+  EXPECT_EQ(reader.header().layers[0].round, 0);
+  EXPECT_EQ(reader.header().layers[1].round, 1);
+}
+
 TEST(TraceWriter, RefusesHeadersBeyondTheFormat) {
   const TemporaryFolder folder;
   const auto refused = [&](const std::function<void(TraceHeader&)>& change) {
@@ -241,6 +252,7 @@ TEST(TraceWriter, RefusesHeadersBeyondTheFormat) {
               HasSubstr("layer 1 has 65536 experts, a trace can hold 1 to 65535"));
   EXPECT_THAT(refused([](TraceHeader& h) { h.layers[0].num_experts = 0; }), HasSubstr("0 experts"));
   EXPECT_THAT(refused([](TraceHeader& h) { h.layers[0].layer = -1; }), HasSubstr("layer -1"));
+  EXPECT_THAT(refused([](TraceHeader& h) { h.layers[0].round = -1; }), HasSubstr("a round -1"));
   EXPECT_THAT(refused([](TraceHeader& h) { h.domains.assign(40'000, "d"); }), HasSubstr("32767 domains"));
   EXPECT_THAT(refused([](TraceHeader& h) { h.domains = {"a\x1b[31m"}; }), HasSubstr("control characters"));
   EXPECT_THAT(refused([](TraceHeader& h) { h.domains = {std::string(2 << 20, 'x')}; }),

@@ -403,8 +403,8 @@ TEST(Train, ReportsHowHeadsAreChosenAndWarnsOfChoicesThatLookAhead) {
   EXPECT_EQ(heads["experts_per_token"].get<double>(), 2) << "four heads that each serve half of the tokens";
   EXPECT_EQ(heads["load_imbalance"].get<double>(), 0);
   EXPECT_TRUE(heads["balance"].contains("switch"));
-  ASSERT_EQ(events.warnings.size(), 1u);
-  EXPECT_THAT(events.warnings[0], HasSubstr("[data_selection] chooses tokens by comparing a whole sequence"));
+  EXPECT_THAT(events.warnings,
+              testing::Contains(HasSubstr("[data_selection] chooses tokens by comparing a whole sequence")));
 }
 
 TEST(Train, WarnsOfABalanceScopeThatFallsBack) {

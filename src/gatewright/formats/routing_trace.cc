@@ -116,10 +116,12 @@ void check_header(const TraceHeader& header, std::string_view what) {
               header.vocab_size >= 0 && header.vocab_size <= INT32_MAX,
           "{}: at most {} layers, {} domains and {} token ids fit into a trace", what, kMostLayers,
           kMostDomains, INT32_MAX);
-  for (const TraceLayer& l : header.layers)
-    require(l.layer >= 0 && l.round >= 0 && l.num_experts > 0 && l.num_experts <= kMostExperts,
-            "{}: layer {} has {} experts in round {}, a trace can hold 1 to {}", what, l.layer, l.num_experts,
-            l.round, kMostExperts);
+  for (const TraceLayer& l : header.layers) {
+    require(l.layer >= 0 && l.num_experts > 0 && l.num_experts <= kMostExperts,
+            "{}: layer {} has {} experts, a trace can hold 1 to {}", what, l.layer, l.num_experts,
+            kMostExperts);
+    require(l.round >= 0, "{}: layer {} has a round {}, the first is 0", what, l.layer, l.round);
+  }
   for (const std::string& name : header.domains)
     require(std::ranges::none_of(name, [](unsigned char c) { return c < 32 || c == 127; }),
             "{}: a domain's name holds control characters", what);

@@ -77,6 +77,18 @@ struct Decoder::Layer {
     experts->collect(list, prefix + "mlp");
   }
 
+  /// The rounds of a routed layer, whose records are added to those of the layers before it.
+  RoundsOutput route(const Tensor& stream, const Tensor& normed, RoutingContext& context,
+                     std::vector<RoutingRecord>& records) {
+    return run_rounds(stream, normed, rounds, [&](int64_t t, const Tensor& tokens) {
+      context.round = t;
+      context.previous = records.empty() ? nullptr : &records.back().scores;
+      records.push_back(routers[static_cast<size_t>(t)]->route(tokens, context));
+      return experts->forward(tokens, records.back().assignment,
+                              {.training = context.training, .random = context.random});
+    });
+  }
+
   /// As Chain-of-Experts has it: "mlp.gate.0", "mlp.gate.1" with a gate for each round, else "mlp.gate". What
   /// the balance terms of later rounds keep lies under the round's name in any case.
   std::string gate_name(size_t round) const {
@@ -121,6 +133,31 @@ void check_tokens(const Tensor& tokens, int64_t vocab_size) {
             vocab_size - 1);
 }
 
+/// What all routers of a forward pass are told; a layer adds its own.
+RoutingContext context_of_pass(const Batch& batch, const Tensor& flat_tokens, const ForwardOptions& options,
+                               int64_t cached) {
+  return {.training = options.training,
+          .step = options.step,
+          .num_steps = options.num_steps,
+          .micro_batch = options.micro_batch,
+          .counting = options.counting,
+          .num_sequences = batch.rows(),
+          .first_position = cached,
+          .token_ids = flat_tokens,
+          .first_key = batch.first_key.defined() ? batch.first_key.reshape({-1}) : Tensor(),
+          .real_tokens = batch.real.defined() ? batch.real.reshape({-1}) : Tensor(),
+          .processes = options.processes};
+}
+
+/// The sum of the records' losses; undefined when there are none.
+Tensor loss_of(const std::vector<RoutingRecord>& records) {
+  Tensor sum;
+  for (const RoutingRecord& record : records) {
+    if (record.loss.defined()) sum = sum.defined() ? sum + record.loss : record.loss;
+  }
+  return sum;
+}
+
 }  // namespace
 
 DecoderOutput Decoder::forward(const Batch& batch, const ForwardOptions& options) {
@@ -134,7 +171,11 @@ DecoderOutput Decoder::forward(const Batch& batch, const ForwardOptions& options
   DecoderOutput output;
   const RotaryTable& table = rotary_table(cached + length);
   CarriedState carried_state, carried_between_heads;
-  std::vector<Router*> routers, head_routers;
+  RoutingContext of_experts = context_of_pass(batch, flat_tokens, options, cached), of_heads = of_experts;
+  of_experts.num_routed_layers = std::ssize(routers_of(Half::kFeedForward));
+  of_experts.carried = &carried_state;
+  of_heads.num_routed_layers = spec_.num_layers();
+  of_heads.carried = &carried_between_heads;
   Tensor x = embed_tokens(batch.tokens, embedding_), delta;
   // x + delta and the norm that follows are one operation.
   const auto add_and_norm = [&](const Tensor& weight) {
@@ -143,37 +184,17 @@ DecoderOutput Decoder::forward(const Batch& batch, const ForwardOptions& options
     x = std::move(next.sum);
     return std::move(next.norm);
   };
-  int64_t num_routed = 0;
-  for (const auto& layer : layers_) num_routed += std::ssize(layer->routers);
   for (size_t i = 0; i < layers_.size(); ++i) {
     Layer& layer = *layers_[i];
     KeyValueCache* cache = options.cache ? &(*options.cache)[i] : nullptr;
     // Anew at every step of a generation, and the same again for the same text.
     RandomStream evaluation(mix_hash(options.draw, static_cast<uint64_t>(cached)),
                             layer.prefix + "evaluation");
-    RoutingContext context{.layer = static_cast<int64_t>(i),
-                           .training = options.training,
-                           .step = options.step,
-                           .num_steps = options.num_steps,
-                           .micro_batch = options.micro_batch,
-                           .counting = options.counting,
-                           .num_routed_layers = num_routed,
-                           .num_sequences = rows,
-                           .first_position = cached,
-                           .token_ids = flat_tokens,
-                           .first_key = batch.first_key.defined() ? batch.first_key.reshape({-1}) : Tensor(),
-                           .real_tokens = batch.real.defined() ? batch.real.reshape({-1}) : Tensor(),
-                           .random = options.training ? &layer.random : &evaluation,
-                           .processes = options.processes,
-                           .carried = &carried_state};
+    of_experts.layer = of_heads.layer = static_cast<int64_t>(i);
+    of_experts.random = of_heads.random = options.training ? &layer.random : &evaluation;
     const Tensor attended = add_and_norm(layer.input_norm);
-    if (Router* router = layer.attention.router()) {
-      RoutingContext of_heads = context;
-      of_heads.num_routed_layers = spec_.num_layers();
-      of_heads.carried = &carried_between_heads;
+    if (Router* router = layer.attention.router())
       output.attention.push_back(router->route(attended.reshape({rows * length, hidden}), of_heads));
-      head_routers.push_back(router);
-    }
     delta = layer.attention.forward(
         attended, layer.attention.router() ? &output.attention.back() : nullptr,
         {.spec = spec_, .batch = batch, .rotary = table, .positions = positions, .cache = cache});
@@ -182,29 +203,16 @@ DecoderOutput Decoder::forward(const Batch& batch, const ForwardOptions& options
       delta = dense_ffn(normed, layer.dense, Activation::swiglu).view_as(x);
       continue;
     }
-    const auto round = [&](int64_t t, const Tensor& tokens) {
-      Router& router = *layer.routers[static_cast<size_t>(t)];
-      context.round = t;
-      context.previous = output.routing.empty() ? nullptr : &output.routing.back().scores;
-      RoutingRecord record = router.route(tokens, context);
-      Tensor made = layer.experts->forward(tokens, record.assignment,
-                                           {.training = options.training, .random = context.random});
-      output.routing.push_back(std::move(record));
-      routers.push_back(&router);
-      return made;
-    };
-    RoundsOutput after = run_rounds(x, normed, layer.rounds, round);
+    RoundsOutput after = layer.route(x, normed, of_experts, output.routing);
     x = std::move(after.stream);
     delta = std::move(after.delta);
   }
-  add_network_balance(routers, output.routing, options.step);
-  add_network_balance(head_routers, output.attention, options.step);
-  for (const auto* records : {&output.routing, &output.attention}) {
-    for (const RoutingRecord& record : *records) {
-      if (record.loss.defined())
-        output.balance_loss = output.balance_loss.defined() ? output.balance_loss + record.loss : record.loss;
-    }
-  }
+  add_network_balance(routers_of(Half::kFeedForward), output.routing, options.step);
+  add_network_balance(routers_of(Half::kAttention), output.attention, options.step);
+  const Tensor of_routing = loss_of(output.routing), of_attention = loss_of(output.attention);
+  output.balance_loss = of_routing.defined() && of_attention.defined()
+                            ? of_routing + of_attention
+                            : (of_routing.defined() ? of_routing : of_attention);
   output.hidden = add_and_norm(norm_);
   return output;
 }

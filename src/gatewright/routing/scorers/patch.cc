@@ -28,8 +28,8 @@ PatchScorer::PatchScorer(const RouterSizes& sizes, int64_t patch_length, RandomS
 
 Tensor PatchScorer::logits(const Tensor& hidden, const RoutingContext& context) {
   require(hidden.size(1) * patch_length_ == weight_.size(1),
-          "layer {}: the router reads patches of {} hidden states of width {}, got a width of {}",
-          context.layer, patch_length_, weight_.size(1) / patch_length_, hidden.size(1));
+          "layer {}: the router reads hidden states of width {}, got {}", context.layer,
+          weight_.size(1) / patch_length_, hidden.size(1));
   require(
       context.first_position == 0,
       "layer {}: the scorer patch_linear chooses for {} tokens together and can't continue a text token by "
