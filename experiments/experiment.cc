@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <functional>
+#include <iterator>
 #include <numeric>
 
 #include "gatewright/base/error.h"
@@ -26,6 +28,14 @@ double half_width(const std::vector<double>& values, double mean) {
   return student_t(std::ssize(values) - 1) * std::sqrt(squares / (n - 1) / n);
 }
 
+std::vector<double> seed_by_seed(const Series& first, const Series& second, auto combine) {
+  require(first.values.size() == second.values.size(), "{} of {} was measured {} times, {} of {} {} times",
+          first.metric, first.arm, first.values.size(), second.metric, second.arm, second.values.size());
+  std::vector<double> result;
+  std::ranges::transform(first.values, second.values, std::back_inserter(result), combine);
+  return result;
+}
+
 }  // namespace
 
 Recorder::Recorder(std::function<void(double done)> done, std::map<std::string, double> learning_rates)
@@ -45,6 +55,13 @@ double Series::mean() const {
 }
 double Series::low() const { return mean() - half_width(values, mean()); }
 double Series::high() const { return mean() + half_width(values, mean()); }
+
+std::vector<double> differences(const Series& first, const Series& second) {
+  return seed_by_seed(first, second, std::minus());
+}
+std::vector<double> ratios(const Series& first, const Series& second) {
+  return seed_by_seed(first, second, std::divides());
+}
 
 void Results::add(const std::vector<Recorder::Measured>& seed) {
   for (const Recorder::Measured& m : seed) {

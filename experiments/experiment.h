@@ -44,6 +44,11 @@ struct Series {
   double high() const;
 };
 
+/// Seed by seed, the first series minus the second, and over the second: for conditions that hold in every
+/// seed.
+std::vector<double> differences(const Series& first, const Series& second);
+std::vector<double> ratios(const Series& first, const Series& second);
+
 /// The measurements of all seeds.
 class Results {
  public:

@@ -4,8 +4,7 @@ namespace gatewright::experiments {
 
 const std::vector<Experiment>& all_experiments() {
   static const std::vector<Experiment> all = {
-      dynamic_moe(),
-      global_batch_lbl(),
+      blockffn(), dynamic_moe(), global_batch_lbl(), gw_moe(), rmoe(), thor(),
   };
   return all;
 }

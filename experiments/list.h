@@ -5,7 +5,11 @@
 
 namespace gatewright::experiments {
 
+Experiment blockffn();
 Experiment dynamic_moe();
 Experiment global_batch_lbl();
+Experiment gw_moe();
+Experiment rmoe();
+Experiment thor();
 
 }  // namespace gatewright::experiments

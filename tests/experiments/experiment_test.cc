@@ -42,6 +42,16 @@ TEST(ExperimentResults, IntervalsNarrowWithManySeeds) {
   EXPECT_NEAR(results_of(values).at("arm", "loss").high(), 0.5 + 2.023 * 0.5064 / std::sqrt(40.0), 1e-3);
 }
 
+TEST(ExperimentSeries, AreComparedSeedBySeed) {
+  const Series first{"a", "loss", {3, 1}}, second{"b", "loss", {2, 4}};
+  EXPECT_THAT(differences(first, second), ElementsAre(1, -3));
+  EXPECT_THAT(ratios(first, second), ElementsAre(1.5, 0.25));
+  EXPECT_THAT(error_of([&] {
+                differences(first, {"b", "loss", {2}});
+              }),
+              HasSubstr("loss of a was measured 2 times, loss of b 1 times"));
+}
+
 TEST(ExperimentVerdict, IsTheWeakestFinding) {
   const Finding met{"a", "1", true, true}, sign{"b", "2", false, true}, wrong{"c", "3", false, false};
   EXPECT_EQ(verdict_of({met, met}), "reproduced");

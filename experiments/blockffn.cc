@@ -1,0 +1,243 @@
+// BlockFFN (Song et al. 2025): one layer on a stream whose neighbours are alike, with and without the losses
+// for sparse chunks, and the time of a block of tokens that uses a quarter of the experts.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <functional>
+#include <numeric>
+#include <span>
+
+#include "experiments/clusters.h"
+#include "experiments/list.h"
+#include "gatewright/experts/registry.h"
+#include "gatewright/experts/union_ffn.h"
+#include "gatewright/routing/sparsity.h"
+
+namespace gatewright::experiments {
+namespace {
+
+// ---- The losses, in one layer ----
+
+constexpr int64_t kWidth = 16, kTargetWidth = 64, kCentres = 8, kStay = 16, kExperts = 32, kExpertWidth = 4;
+constexpr int64_t kLength = 256, kSteps = 700, kChunk = 8, kFreshLength = 4096;
+constexpr double kLearningRate = 3e-3, kClip = 1, kRouterInit = 0.1, kExpertInit = 0.25;
+
+struct Arm {
+  const char* name;
+  double locality, chunk_sparsity;  // weights of the losses
+};
+constexpr Arm kArms[] = {
+    {"no sparsity loss", 0, 0}, {"2e-3 and 0.3", 2e-3, 0.3}, {"1e-2 and 1.0", 1e-2, 1.0}};
+
+/// Points around a centre that changes every 16 positions, and a fixed random function of them.
+class LocalStream {
+ public:
+  explicit LocalStream(RandomStream& random)
+      : centres_(normal_tensor({kCentres, kWidth}, random) * 1.5),
+        up_(normal_tensor({kTargetWidth, kWidth}, random) / std::sqrt(kWidth)),
+        down_(normal_tensor({kWidth, kTargetWidth}, random) / std::sqrt(kTargetWidth)) {}
+
+  struct Draw {
+    Tensor x, target;  // [length, 16]; x divided by its root mean square
+  };
+  Draw draw(int64_t length, RandomStream& random) const {
+    const Tensor centre = draw_indices(kCentres, length / kStay, random).repeat_interleave(kStay);
+    const Tensor x = centres_.index_select(0, centre) + normal_tensor({length, kWidth}, random);
+    return {.x = x / x.square().mean(-1, /*keepdim=*/true).sqrt(),
+            .target = at::relu(x.mm(up_.t())).mm(down_.t())};
+  }
+
+ private:
+  Tensor centres_, up_, down_;
+};
+
+RouterSpec router_of(const Arm& arm) {
+  RouterSpec spec = {.scorer = make_piece(scorers(), "linear", {{"init", kRouterInit}}),
+                     .selector = make_piece(choice::selectors(), "relu"),
+                     .activation = choice::Activation::kReluRms};
+  if (arm.locality > 0)
+    spec.balance.push_back(make_piece(balance_terms(), "activation_locality", {{"weight", arm.locality}}));
+  if (arm.chunk_sparsity > 0)
+    spec.balance.push_back(
+        make_piece(balance_terms(), "chunk_sparsity", {{"weight", arm.chunk_sparsity}, {"chunk", kChunk}}));
+  return spec;
+}
+
+class BlockLayer {
+ public:
+  BlockLayer(const Arm& arm, RandomStream random)
+      : router_(router_of(arm), {.hidden_size = kWidth, .num_experts = kExperts}, random),
+        experts_(make_expert_bank(
+            make_piece(expert_banks(), "silu", {{"width", kExpertWidth}, {"init", kExpertInit}}), {},
+            {.hidden_size = kWidth, .num_experts = kExperts}, random)) {
+    router_.collect(parameters_, "mlp.router_proj");
+    experts_->collect(parameters_, "mlp");
+  }
+
+  struct Output {
+    Tensor y;
+    RoutingRecord routing;
+  };
+  Output forward(const Tensor& x, bool training) {
+    RoutingRecord record = router_.route(x, {.training = training});
+    return {.y = experts_->forward(x, record.assignment, {.training = training}),
+            .routing = std::move(record)};
+  }
+  void end_step() {
+    router_.observe(router_.mean_losses());
+    router_.end_step();
+  }
+  const ParameterList& parameters() const { return parameters_; }
+
+ private:
+  Router router_;
+  std::unique_ptr<ExpertBank> experts_;
+  ParameterList parameters_;
+};
+
+void run_arm(const Arm& arm, uint64_t seed, const std::function<void()>& stepped, Recorder& recorder) {
+  RandomStream function(seed, "blockffn stream"), text(seed, "blockffn positions"),
+      fresh(seed, "blockffn fresh positions");
+  const LocalStream stream(function);
+  BlockLayer layer(arm, RandomStream(seed, "blockffn weights"));
+  AdamW optimizer(layer.parameters(), {.beta2 = 0.999, .weight_decay = 0.01});
+  const double learning_rate = recorder.learning_rate(arm.name, kLearningRate);
+  for (int64_t step = 0; step < kSteps; ++step) {
+    const LocalStream::Draw draw = stream.draw(kLength, text);
+    const BlockLayer::Output output = layer.forward(draw.x, true);
+    const Tensor error = at::mse_loss(output.y, draw.target);
+    (output.routing.loss.defined() ? error + output.routing.loss : error).backward();
+    optimizer.step(learning_rate, clip_factor(gradient_norm(layer.parameters()), kClip));
+    optimizer.zero_grad();
+    layer.end_step();
+    stepped();
+  }
+  const at::NoGradGuard no_grad;
+  const LocalStream::Draw draw = stream.draw(kFreshLength, fresh);
+  const BlockLayer::Output output = layer.forward(draw.x, false);
+  const Tensor active = activation_pattern(output.routing.assignment);
+  recorder.add(arm.name, "relative error",
+               (at::mse_loss(output.y, draw.target) / draw.target.var(/*unbiased=*/false)).item<double>());
+  recorder.add(arm.name, "token-level sparsity", token_level_sparsity(active));
+  recorder.add(arm.name, "chunk-level sparsity", chunk_level_sparsity(active, kChunk));
+}
+
+// ---- The time of a block of tokens ----
+
+constexpr int64_t kBlockHidden = 1024, kBlockExperts = 64, kBlockWidth = 64, kBlockTokens[] = {1, 32};
+
+/// Median seconds of a call.
+double median_seconds(const std::function<void()>& call) {
+  constexpr int kRepeats = 15;
+  std::vector<double> seconds;
+  call();
+  for (int i = 0; i < kRepeats; ++i) {
+    const auto start = std::chrono::steady_clock::now();
+    call();
+    seconds.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+  }
+  std::ranges::nth_element(seconds, seconds.begin() + kRepeats / 2);
+  return seconds[kRepeats / 2];
+}
+
+/// Scores [tokens, 64] of which only 16 experts' differ from zero, those in about half of the tokens.
+Tensor block_scores(int64_t tokens, RandomStream& random) {
+  Tensor scores = at::zeros({tokens, kBlockExperts});
+  std::vector<int64_t> experts(kBlockExperts);
+  std::iota(experts.begin(), experts.end(), 0);
+  random.shuffle(std::span(experts));
+  for (int64_t u = 0; u < kBlockExperts / 4; ++u) {
+    const auto own =
+        static_cast<int64_t>(random.below(static_cast<uint64_t>(tokens)));  // at least one uses it
+    for (int64_t t = 0; t < tokens; ++t) {
+      if (t == own || random.below(2) == 0)
+        scores[t][experts[static_cast<size_t>(u)]] = 0.5 + random.uniform();
+    }
+  }
+  return scores;
+}
+
+std::string block_name(int64_t tokens) { return fmt::format("block of {}", tokens); }
+
+void time_blocks(uint64_t seed, Recorder& recorder) {
+  const at::NoGradGuard no_grad;
+  RandomStream random(seed, "blockffn block");
+  const double scale = 1 / std::sqrt(static_cast<double>(kBlockHidden));
+  const Tensor up = normal_tensor({kBlockExperts, kBlockWidth, kBlockHidden}, random) * scale;
+  const Tensor down = normal_tensor({kBlockExperts, kBlockHidden, kBlockWidth}, random) * scale;
+  for (const int64_t tokens : kBlockTokens) {
+    const Tensor x = normal_tensor({tokens, kBlockHidden}, random), scores = block_scores(tokens, random);
+    const Tensor dense = dense_silu_experts(x, scores, up, down),
+                 sparse = union_silu_experts(x, scores, up, down);
+    const double dense_seconds = median_seconds([&] { dense_silu_experts(x, scores, up, down); });
+    const double sparse_seconds = median_seconds([&] { union_silu_experts(x, scores, up, down); });
+    recorder.add(block_name(tokens), "dense over sparse time", dense_seconds / sparse_seconds);
+    recorder.add(block_name(tokens), "relative difference",
+                 ((dense - sparse).norm() / dense.norm()).item<double>());
+  }
+}
+
+void run(uint64_t seed, Recorder& recorder) {
+  int64_t done = 0;
+  const auto stepped = [&] {
+    recorder.progress(static_cast<double>(++done) / static_cast<double>(std::ssize(kArms) * kSteps));
+  };
+  for (const Arm& arm : kArms) run_arm(arm, seed, stepped, recorder);
+  time_blocks(seed, recorder);
+}
+
+std::vector<Finding> judge(const Results& r) {
+  const auto mean = [&](size_t arm, const char* metric) { return r.mean(kArms[arm].name, metric); };
+  constexpr const char *kTokens = "token-level sparsity", *kChunks = "chunk-level sparsity",
+                       *kError = "relative error";
+  const double twice = mean(1, kChunks) / mean(0, kChunks), thrice = mean(2, kChunks) / mean(0, kChunks);
+  const double tokens[] = {mean(0, kTokens), mean(1, kTokens), mean(2, kTokens)};
+  const bool rises = tokens[0] < tokens[1] && tokens[1] < tokens[2];
+  const double cost = mean(2, kError) / mean(0, kError);
+  double least_speedup = INFINITY, largest_difference = 0;
+  for (const int64_t n : kBlockTokens) {
+    least_speedup = std::min(least_speedup, r.mean(block_name(n), "dense over sparse time"));
+    largest_difference =
+        std::max(largest_difference, std::ranges::max(r.at(block_name(n), "relative difference").values));
+  }
+  return {
+      {"chunk-level sparsity (8 tokens) at least doubles with the smaller weights and triples with the "
+       "larger",
+       fmt::format("{:.2f} and {:.2f} times", twice, thrice), twice >= 2 && thrice >= 3,
+       twice > 1 && thrice > twice},
+      {"token-level sparsity rises with the weights",
+       fmt::format("{:.2f}, {:.2f}, {:.2f}", tokens[0], tokens[1], tokens[2]), rises, tokens[2] > tokens[0]},
+      {"error with the larger weights at most 2.5 times that without the losses",
+       fmt::format("{:.2f} times", cost), cost <= 2.5, cost <= 5},
+      {"blocks of 1 and 32 tokens that use a quarter of the experts: the sparse path at least twice as fast "
+       "as the dense one, with the same output to 1e-3",
+       fmt::format("{:.2f} times, {:.1g} apart", least_speedup, largest_difference),
+       least_speedup >= 2 && largest_difference <= 1e-3, least_speedup > 1 && largest_difference <= 1e-3}};
+}
+
+}  // namespace
+
+Experiment blockffn() {
+  return {
+      .slug = "blockffn",
+      .title = "BlockFFN (chunk-level sparsity)",
+      .source = "Song et al. 2025, arXiv 2507.08771",
+      .claim =
+          "two losses make the experts of a token few and those of its neighbours the same, and blocks of "
+          "tokens fast",
+      .published = "over 80 % token-level and 70 % chunk-level (8) sparsity, kernels up to 3.67 times faster",
+      .criterion =
+          "chunk-level sparsity doubles and triples with the losses' weights, token-level sparsity "
+          "rises, error at most 2.5 times; the sparse path at least twice as fast on a quarter of "
+          "the experts",
+      .arms = {"no sparsity loss", "2e-3 and 0.3", "1e-2 and 1.0"},
+      .budget_seconds = 20,
+      .tuned_by = "relative error",
+      .learning_rate = kLearningRate,
+      .run = run,
+      .judge = judge};
+}
+
+}  // namespace gatewright::experiments
