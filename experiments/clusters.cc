@@ -32,6 +32,11 @@ Clusters::Points Clusters::draw(int64_t count, RandomStream& random) const {
 
 Tensor Clusters::nearest(const Tensor& x) const { return at::cdist(x, centres_).argmin(-1); }
 
+Clusters fixed_clusters() {
+  RandomStream random(0, "cluster centres");
+  return {24, 16, 1.1, random};
+}
+
 Labelled draw_batch(const Labelled& data, int64_t count, RandomStream& random) {
   const Tensor rows = draw_indices(data.x.size(0), count, random);
   return {.x = data.x.index_select(0, rows), .label = data.label.index_select(0, rows)};

@@ -40,6 +40,9 @@ class Clusters {
   Tensor centres_;  // [count, width]
 };
 
+/// 24 centres in R^16 with spread 1.1, the same for every seed.
+Clusters fixed_clusters();
+
 struct Labelled {
   Tensor x;      // float32 [n, width]
   Tensor label;  // int64 [n]

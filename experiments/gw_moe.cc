@@ -66,9 +66,9 @@ struct Task {
   Tensor fresh;                        // points to choose the threshold by
 
   explicit Task(uint64_t seed) {
-    RandomStream centres(seed, "gw-moe centres"), points(seed, "gw-moe points"), map(seed, "gw-moe labels"),
+    RandomStream points(seed, "gw-moe points"), map(seed, "gw-moe labels"),
         fresh_points(seed, "gw-moe fresh points");
-    const Clusters clusters(kClusters, kWidth, 1.1, centres);
+    const Clusters clusters = fixed_clusters();
     const Tensor new_label = draw_indices(kClasses, kClusters, map);
     const auto relabelled = [&](const Tensor& x) {
       return Labelled{.x = x, .label = new_label.index_select(0, clusters.nearest(x))};

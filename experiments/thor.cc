@@ -12,7 +12,7 @@
 namespace gatewright::experiments {
 namespace {
 
-constexpr int64_t kClusters = 24, kWidth = 16, kClasses = 8, kTraining = 300, kValidation = 4000;
+constexpr int64_t kWidth = 16, kClasses = 8, kTraining = 300, kValidation = 4000;
 constexpr int64_t kBatch = 64, kSteps = 600, kCheckEvery = 50;
 constexpr double kLearningRate = 3e-3;
 
@@ -62,8 +62,8 @@ Labelled labelled(const Clusters::Points& points) {
 struct Data {
   Labelled training, validation;
   explicit Data(uint64_t seed) {
-    RandomStream centres(seed, "thor centres"), points(seed, "thor points"), fresh(seed, "thor fresh points");
-    const Clusters clusters(kClusters, kWidth, 1.1, centres);
+    RandomStream points(seed, "thor points"), fresh(seed, "thor fresh points");
+    const Clusters clusters = fixed_clusters();
     training = labelled(clusters.draw(kTraining, points));
     validation = labelled(clusters.draw(kValidation, fresh));
   }
