@@ -4,7 +4,9 @@ namespace gatewright::experiments {
 
 const std::vector<Experiment>& all_experiments() {
   static const std::vector<Experiment> all = {
-      blockffn(), dynamic_moe(), global_batch_lbl(), gw_moe(), rmoe(), thor(),
+      blockffn(),           chain_of_experts(), dynamic_moe(), global_batch_lbl(), gw_moe(),
+      mixture_of_routers(), openmoe(),          rmoe(),        smoe_dropout(),     thor(),
+      union_of_experts(),
   };
   return all;
 }

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <numeric>
 
+#include "gatewright/base/error.h"
 #include "gatewright/layers/cross_entropy.h"
 #include "gatewright/train/recipe.h"
 
@@ -59,9 +60,20 @@ SuccessorLanguage::SuccessorLanguage(std::vector<int32_t> tokens, int64_t succes
   }
 }
 
+void SuccessorLanguage::mix_evenly(double share, std::vector<int32_t> among) {
+  for (int32_t token : among)
+    require(std::ranges::find(tokens_, token) != tokens_.end(), "token {} is none of the language", token);
+  even_share_ = share;
+  among_ = std::move(among);
+}
+
 std::vector<int32_t> SuccessorLanguage::sequence(int64_t length, RandomStream& random) const {
   std::vector<int32_t> row = {tokens_[random.below(tokens_.size())]};
   while (std::ssize(row) <= length) {
+    if (even_share_ > 0 && random.uniform_double() < even_share_) {
+      row.push_back(among_[random.below(among_.size())]);
+      continue;
+    }
     const Next& next = next_[static_cast<size_t>(row.back())];
     const auto it = std::ranges::upper_bound(next.up_to, random.uniform_double());
     row.push_back(next.token[std::min(next.token.size() - 1, static_cast<size_t>(it - next.up_to.begin()))]);
@@ -101,7 +113,19 @@ SmallModel::Evaluation SmallModel::evaluate(const Batch& batch) {
   const DecoderOutput output = decoder_.forward(batch);
   return {.cross_entropy = cross_entropy_of(decoder_, output, batch).item<double>(),
           .routing = output.routing,
+          .attention = output.attention,
           .experts_per_token = experts_per_token(output.routing)};
+}
+
+void copy_parameters(const Decoder& from, const Decoder& to) {
+  const at::NoGradGuard no_grad;
+  const ParameterList targets = to.parameters();
+  for (const NamedTensor& p : from.parameters()) {
+    const auto target = std::ranges::find(targets, p.name, &NamedTensor::name);
+    require(target != targets.end() && target->tensor.sizes() == p.tensor.sizes(),
+            "the parameter {} cannot be taken over: the other model has none of this name and shape", p.name);
+    target->tensor.copy_(p.tensor);
+  }
 }
 
 double mean_of(const std::vector<double>& values) {

@@ -18,6 +18,9 @@ class SuccessorLanguage {
   /// Dirichlet(1).
   SuccessorLanguage(std::vector<int32_t> tokens, int64_t successors, RandomStream& random);
 
+  /// From now on a next token is, with probability `share`, any of `among` instead, evenly drawn.
+  void mix_evenly(double share, std::vector<int32_t> among);
+
   /// length + 1 tokens, the first drawn evenly.
   std::vector<int32_t> sequence(int64_t length, RandomStream& random) const;
 
@@ -28,6 +31,8 @@ class SuccessorLanguage {
   };
   std::vector<int32_t> tokens_;
   std::vector<Next> next_;  // of each token id
+  double even_share_ = 0;
+  std::vector<int32_t> among_;
 };
 
 /// Rows of length + 1 tokens -> inputs and targets.
@@ -52,6 +57,7 @@ class SmallModel {
   struct Evaluation {
     double cross_entropy = 0;
     std::vector<RoutingRecord> routing = {};
+    std::vector<RoutingRecord> attention = {};  // with selective attention
     std::vector<double> experts_per_token = {};
   };
   Evaluation evaluate(const Batch& batch);
@@ -62,6 +68,10 @@ class SmallModel {
   Decoder decoder_;
   ModelOptimizer optimizer_;
 };
+
+/// Gives the parameters of `to` the values of those of the same names in `from`, each of which it must have;
+/// it may have more.
+void copy_parameters(const Decoder& from, const Decoder& to);
 
 double mean_of(const std::vector<double>& values);
 

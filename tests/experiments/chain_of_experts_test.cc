@@ -1,0 +1,36 @@
+// When the experiment of Chain-of-Experts counts as reproduced.
+#include <gmock/gmock.h>
+
+#include "experiments/list.h"
+#include "tests/experiments/judged.h"
+
+namespace gatewright::experiments {
+namespace {
+
+using testing::ElementsAre;
+
+std::vector<Given> example() {
+  return {{"two rounds of 2", "relative error", {0.072, 0.051, 0.118}},
+          {"one round of 4", "relative error", {0.272, 0.173, 0.256}},
+          {"one round of 6", "relative error", {0.272, 0.174, 0.258}},
+          {"one gate", "relative error", {0.310, 0.241, 0.295}},
+          {"outer residual", "relative error", {0.263, 0.218, 0.214}}};
+}
+
+TEST(ChainOfExpertsExperiment, AcceptsRoundsThatHelp) {
+  const auto findings = chain_of_experts().judge(results_of(example()));
+  EXPECT_EQ(verdict_of(findings), "reproduced");
+  EXPECT_EQ(findings[0].measured, "0.46 times in the worst seed");
+  EXPECT_EQ(findings[3].measured, "1.8 times in the worst seed");
+}
+
+TEST(ChainOfExpertsExperiment, DemandsThemInEverySeed) {
+  auto given = example();
+  given[0].values[2] = 0.18;  // 0.70 times one round of 4, and the ablations hardly worse
+  const auto findings = chain_of_experts().judge(results_of(given));
+  EXPECT_THAT(met(findings), ElementsAre(false, true, false, false));
+  EXPECT_EQ(verdict_of(findings), "direction");
+}
+
+}  // namespace
+}  // namespace gatewright::experiments
