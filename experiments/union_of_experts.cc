@@ -197,7 +197,7 @@ Experiment union_of_experts() {
           "equal to dense at full selection; half of the slices within 0.06 nats of dense and 0.01 of the "
           "dense network with half of the feed-forward; half of the heads as well within 0.1",
       .arms = arm_names(),
-      .budget_seconds = 60,
+      .budget_seconds = 20,
       .tuned_by = "validation loss",
       .learning_rate = kLearningRate,
       .run = run,

@@ -49,7 +49,9 @@ TEST(SuccessorLanguage, MixedEvenlyPrefersTheTokensGiven) {
     for (const auto& [successor, count] : counts) all += count, own += successor > 1 ? count : 0;
     if (all < 1000) continue;
     EXPECT_LE(counts.size(), 3u) << token;  // its own successor, 0 and 1
-    if (counts.size() == 3) EXPECT_NEAR(own / all, 0.5, 0.05) << token;
+    if (counts.size() == 3) {
+      EXPECT_NEAR(own / all, 0.5, 0.05) << token;
+    }
   }
   EXPECT_THAT(error_of([&] { language.mix_evenly(0.5, {9}); }), HasSubstr("token 9"));
 }
