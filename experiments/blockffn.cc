@@ -237,7 +237,7 @@ Experiment blockffn() {
           "rises, error at most 2.5 times; the sparse path at least twice as fast on a quarter of "
           "the experts",
       .arms = {"no sparsity loss", "2e-3 and 0.3", "1e-2 and 1.0"},
-      .budget_seconds = 20,
+      .budget_seconds = 8,
       .tuned_by = "relative error",
       .learning_rate = kLearningRate,
       .run = run,

@@ -183,7 +183,7 @@ Experiment gw_moe() {
               "cross entropy below standard fine-tuning's, broadcasting everything worse, and less "
               "accuracy lost when uncertain points get random experts",
           .arms = {"standard", "GW", "broadcast all"},
-          .budget_seconds = 10,
+          .budget_seconds = 2,
           .tuned_by = "cross entropy",
           .learning_rate = kLearningRate,
           .run = run,

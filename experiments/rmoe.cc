@@ -267,7 +267,7 @@ Experiment rmoe() {
               "at most 0.6 times the linear router's error in every seed and 0.35 on average where only "
               "the first router sees a token's group; no gain without passing the state",
           .arms = {"linear", "RMoE", "NP", "detach"},
-          .budget_seconds = 60,
+          .budget_seconds = 25,
           .tuned_by = "relative error",
           .learning_rate = kLearningRate,
           .run = run,

@@ -231,7 +231,7 @@ Experiment thor() {
           "random routing is no worse than Switch, consistency lowers the best loss below Switch's and the "
           "dense model's, THOR does not overfit where they do, and two draws agree",
       .arms = arm_names(),
-      .budget_seconds = 15,
+      .budget_seconds = 5,
       .tuned_by = "best loss",
       .learning_rate = kLearningRate,
       .run = run,
