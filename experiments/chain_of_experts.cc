@@ -212,7 +212,7 @@ Experiment chain_of_experts() {
               "of one "
               "of 4 and less than one of 6, and need gates of their own and the inner residual",
           .arms = arm_names(),
-          .budget_seconds = 60,
+          .budget_seconds = 25,
           .tuned_by = "relative error",
           .learning_rate = kLearningRate,
           .run = run,

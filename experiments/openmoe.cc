@@ -296,7 +296,7 @@ Experiment openmoe() {
           "training, 2.5 times as many drops at the end of text of another language, and only capacity mends "
           "it",
       .arms = arm_names(),
-      .budget_seconds = 60,
+      .budget_seconds = 30,
       .tuned_by = "validation loss",
       .learning_rate = kLearningRate,
       .run = run,

@@ -133,7 +133,7 @@ Experiment smoe_dropout() {
           "8 "
           "and is 0.1 higher there, and dense training is at most 0.06 better",
       .arms = {"dense", "SMoE-Dropout", "learned top-2"},
-      .budget_seconds = 30,
+      .budget_seconds = 20,
       .tuned_by = "validation loss",
       .learning_rate = kLearningRate,
       .run = run,
