@@ -9,6 +9,7 @@
 #include "bench/median.h"
 #include "gatewright/experts/registry.h"
 #include "gatewright/routing/choice/top_p_calibration.h"
+#include "gatewright/routing/rounds.h"
 #include "gatewright/routing/uncertainty.h"
 #include "gatewright/train/recipe.h"
 
@@ -19,9 +20,9 @@ constexpr int64_t kSequence = 256;       // tokens
 constexpr double kBroadcastShare = 0.1;  // of the tokens of GW-MoE; the paper's thresholds give 5 to 20 %
 constexpr const char* kPlain = "plain";
 
-/// A system as the tables [routing] and [balance] of a recipe. {k}: experts a token; {init}: initial spread
-/// of learned routers, which gives logits of standard deviation 1; {top_p}, {threshold}: set on a plain
-/// router.
+/// A system as the tables [routing] and [balance] of a recipe. {k}: experts a token, {half_k} in each of two
+/// rounds; {init}: initial spread of learned routers, which gives logits of standard deviation 1; {top_p},
+/// {threshold}: set on a plain router.
 struct System {
   const char* slug;
   const char* tables;
@@ -53,23 +54,34 @@ constexpr System kSystems[] = {
     {"openmoe",
      "[routing]\ntop_k = {k}\ninit = {init}\n[routing.ranked_capacity]\nfactor = 1.25\n"
      "[balance.switch]\nweight = 0.01\n[balance.z_loss]\nweight = 0.0001\n"},
+    {"chain-of-experts",
+     "[routing]\nrounds = 2\ntop_k = {half_k}\ninit = {init}\n[balance.switch]\nweight = 0.001\n"
+     "scope = \"sequence\"\nfraction = \"choices\"\n"},
+    {"union-of-experts",
+     "[routing]\nbias = true\ninit = {init}\ntop_k = {k}\nweights = \"one\"\n"
+     "gate_gradient = \"straight_through\"\n[balance.switch]\nweight = 0.01\n"},
 };
 
 struct Contestant {
   std::string slug;
   std::unique_ptr<SharedModules> network;
-  std::unique_ptr<Router> router;
+  RoundsSpec rounds;
+  std::vector<std::unique_ptr<Router>> routers;  // one a round
   RandomStream random;
   double operations = 0;  // of one token's scores
+
+  ParameterList parameters() const {
+    ParameterList list;
+    for (const auto& router : routers) router->collect(list, "router");
+    network->collect(list, "network");
+    return list;
+  }
 };
 
 /// Products of the router's matrices with one token, forward.
 double scorer_operations(const Contestant& c) {
-  ParameterList parameters;
-  c.router->collect(parameters, "router");
-  c.network->collect(parameters, "network");
   double count = 0;
-  for (const NamedTensor& p : parameters)
+  for (const NamedTensor& p : c.parameters())
     count += p.tensor.dim() >= 2 ? 2 * static_cast<double>(p.tensor.numel()) : 0;
   return count;
 }
@@ -92,7 +104,7 @@ class Layer {
     settings_.init = 1 / std::sqrt(static_cast<double>(shape.hidden));
     const Contestant plain = make(kSystems[0]);
     const at::NoGradGuard no_grad;
-    const Tensor p = distribution(plain.router->route(hidden_, {}).scores);
+    const Tensor p = distribution(plain.routers.front()->route(hidden_, {}).scores);
     const auto* values = p.data_ptr<float>();
     settings_.top_p = choice::top_p_for({.values = {values, static_cast<size_t>(p.numel())},
                                          .num_tokens = shape.tokens,
@@ -107,12 +119,17 @@ class Layer {
   Contestant make(const System& system) {
     Contestant c{.slug = system.slug,
                  .network = std::make_unique<SharedModules>(1),
-                 .router = nullptr,
+                 .rounds = {},
+                 .routers = {},
                  .random = RandomStream(1, system.slug)};
-    c.router = std::make_unique<Router>(
-        spec(system).router,
-        RouterSizes{.hidden_size = shape_.hidden, .num_experts = shape_.experts, .network = c.network.get()},
-        random_);
+    const FeedForwardSpec layer = spec(system);
+    c.rounds = layer.rounds;
+    for (int64_t t = 0; t < c.rounds.rounds; ++t)
+      c.routers.push_back(std::make_unique<Router>(
+          layer.router,
+          RouterSizes{
+              .hidden_size = shape_.hidden, .num_experts = shape_.experts, .network = c.network.get()},
+          random_));
     c.operations = scorer_operations(c);
     return c;
   }
@@ -120,18 +137,29 @@ class Layer {
   /// Seconds of the routing alone.
   double route(Contestant& c) {
     return timed(c, [&] {
-      const RoutingRecord record = record_of(c);
-      backward({record.assignment.weight}, {at::ones_like(record.assignment.weight)}, record);
+      Roots roots;
+      for (int64_t t = 0; t < c.rounds.rounds; ++t) {
+        const RoutingRecord record = record_of(c, t, hidden_);
+        roots.add(record.assignment.weight, at::ones_like(record.assignment.weight));
+        roots.add(record.loss);
+      }
+      roots.backward();
     });
   }
 
-  /// Seconds of routing and experts; pairs: of the choice.
+  /// Seconds of routing and experts; pairs: of the choices.
   double compute(Contestant& c, int64_t& pairs) {
     return timed(c, [&] {
-      const RoutingRecord record = record_of(c);
-      pairs = record.assignment.token.size(0);
-      backward({bank_->forward(hidden_, record.assignment, {.training = true, .random = &c.random})},
-               {direction_}, record);
+      Roots roots;
+      pairs = 0;
+      const RoundsOutput made = run_rounds(hidden_, hidden_, c.rounds, [&](int64_t t, const Tensor& x) {
+        const RoutingRecord record = record_of(c, t, x);
+        pairs += record.assignment.token.size(0);
+        roots.add(record.loss);
+        return bank_->forward(x, record.assignment, {.training = true, .random = &c.random});
+      });
+      roots.add(made.stream + made.delta, direction_);
+      roots.backward();
     });
   }
 
@@ -146,34 +174,40 @@ class Layer {
     const std::string text = fmt::format(
         "[model]\nhidden_size = {}\nnum_layers = 1\nnum_heads = 8\n[experts]\nnum_experts = {}\nwidth = {}\n",
         shape_.hidden, shape_.experts, shape_.width);
-    const std::string tables = fmt::format(
-        fmt::runtime(system.tables), fmt::arg("k", shape_.top_k), fmt::arg("init", settings_.init),
-        fmt::arg("top_p", settings_.top_p), fmt::arg("threshold", settings_.threshold));
+    const std::string tables =
+        fmt::format(fmt::runtime(system.tables), fmt::arg("k", shape_.top_k),
+                    fmt::arg("half_k", shape_.top_k / 2), fmt::arg("init", settings_.init),
+                    fmt::arg("top_p", settings_.top_p), fmt::arg("threshold", settings_.threshold));
     return make_recipe(text + tables, system.slug).model.layers.at(0);
   }
 
-  RoutingRecord record_of(Contestant& c) {
-    return c.router->route(hidden_, {.training = true,
-                                     .num_steps = 1000,
-                                     .micro_batch = 0,
-                                     .num_sequences = std::max<int64_t>(1, shape_.tokens / kSequence),
-                                     .random = &c.random});
+  RoutingRecord record_of(Contestant& c, int64_t round, const Tensor& x) {
+    return c.routers[static_cast<size_t>(round)]->route(
+        x, {.round = round,
+            .training = true,
+            .num_steps = 1000,
+            .micro_batch = 0,
+            .num_sequences = std::max<int64_t>(1, shape_.tokens / kSequence),
+            .random = &c.random});
   }
 
-  /// Of the tensors against their directions and of the balance loss, where gradients lead anywhere.
-  static void backward(std::vector<Tensor> roots, std::vector<Tensor> directions,
-                       const RoutingRecord& record) {
-    if (record.loss.defined()) {
-      roots.push_back(record.loss);
-      directions.push_back(at::ones_like(record.loss));
+  /// What gradients flow back from, and which.
+  struct Roots {
+    std::vector<Tensor> roots, directions;
+
+    void add(const Tensor& root, const Tensor& direction) {
+      if (!root.requires_grad()) return;
+      roots.push_back(root);
+      directions.push_back(direction);
     }
-    for (size_t i = roots.size(); i-- > 0;) {
-      if (roots[i].requires_grad()) continue;
-      roots.erase(roots.begin() + static_cast<std::ptrdiff_t>(i));
-      directions.erase(directions.begin() + static_cast<std::ptrdiff_t>(i));
+    /// A loss, or nothing.
+    void add(const Tensor& loss) {
+      if (loss.defined()) add(loss, at::ones_like(loss));
     }
-    if (!roots.empty()) torch::autograd::backward(roots, directions);
-  }
+    void backward() const {
+      if (!roots.empty()) torch::autograd::backward(roots, directions);
+    }
+  };
 
   /// Gradients are dropped and the step ended outside the time.
   template <typename Body>
@@ -181,11 +215,13 @@ class Layer {
     const auto start = std::chrono::steady_clock::now();
     body();
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    c.router->end_step();
-    ParameterList all = weights_;
-    c.router->collect(all, "router");
-    c.network->collect(all, "network");
-    for (NamedTensor& p : all) p.tensor.mutable_grad() = Tensor();
+    for (const auto& router : c.routers) router->end_step();
+    for (const ParameterList& list : {weights_, c.parameters()}) {
+      for (const NamedTensor& p : list) {
+        Tensor tensor = p.tensor;
+        tensor.mutable_grad() = Tensor();
+      }
+    }
     hidden_.mutable_grad() = Tensor();
     return seconds;
   }

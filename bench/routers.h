@@ -20,9 +20,9 @@ struct RoutersRow {
   double operations_over_plain = 0;  // of the whole layer's products, counted
 };
 
-/// Every system at one shape. The experts are the same SwiGLU bank for all; selectors that leave the number
-/// of experts open are set to shape.top_k on average where they can be. `rounds` rounds after one to warm up.
-/// before_each is called with the slug that comes next.
+/// Every system at one shape, its feed-forward half. The experts are the same SwiGLU bank for all; selectors
+/// that leave the number of experts open are set to shape.top_k on average where they can be. `rounds` rounds
+/// after one to warm up. before_each is called with the slug that comes next.
 std::vector<RoutersRow> measure_routers(const MoeShape& shape, int rounds,
                                         const std::function<void(const std::string&)>& before_each);
 
