@@ -36,6 +36,7 @@ TEST(Reproduce, RefusesWhatItDoesNotKnow) {
   refused({}, "--list");
   refused({"dynamic-moe", "--seeds", "0"}, "--seeds");
   refused({"dynamic-moe", "--budget", "medium"}, "full");
+  refused({"dynamic-moe", "--all"}, "leave out dynamic-moe");
 }
 
 TEST(Reproduce, FindsOutFirstThatItsFolderIsNone) {
