@@ -12,8 +12,8 @@
 
 #include "experiments/clusters.h"
 #include "experiments/list.h"
+#include "gatewright/experts/ffn_function.h"
 #include "gatewright/experts/registry.h"
-#include "gatewright/experts/union_ffn.h"
 #include "gatewright/routing/sparsity.h"
 
 namespace gatewright::experiments {
@@ -83,8 +83,8 @@ class BlockLayer {
   };
   Output forward(const Tensor& x, bool training) {
     RoutingRecord record = router_.route(x, {.training = training});
-    return {.y = experts_->forward(x, record.assignment, {.training = training}),
-            .routing = std::move(record)};
+    Tensor y = experts_->forward(x, record.assignment, {.training = training});
+    return {.y = std::move(y), .routing = std::move(record)};
   }
   void end_step() {
     router_.observe(router_.mean_losses());
@@ -165,21 +165,40 @@ Tensor block_scores(int64_t tokens, RandomStream& random) {
 
 std::string block_name(int64_t tokens) { return fmt::format("block of {}", tokens); }
 
+/// The experts whose score is not zero.
+Assignment used_experts(const Tensor& scores) {
+  choice::Rows rows;
+  for (int64_t t = 0; t < scores.size(0); ++t) {
+    const float* row = scores.data_ptr<float>() + t * kBlockExperts;
+    for (int32_t e = 0; e < kBlockExperts; ++e) {
+      if (row[e] != 0) rows.expert.push_back(e);
+    }
+    rows.row_begin.push_back(std::ssize(rows.expert));
+  }
+  return make_assignment(choice::by_expert(rows, kBlockExperts), scores);
+}
+
+/// The dense path is two products with all experts side by side, laid out for them beforehand; the sparse
+/// path the library's own, which reads the weights of the experts in use.
 void time_blocks(uint64_t seed, Recorder& recorder) {
   const at::NoGradGuard no_grad;
   RandomStream random(seed, "blockffn block");
   const double scale = 1 / std::sqrt(static_cast<double>(kBlockHidden));
-  const Tensor up = normal_tensor({kBlockExperts, kBlockWidth, kBlockHidden}, random) * scale;
-  const Tensor down = normal_tensor({kBlockExperts, kBlockHidden, kBlockWidth}, random) * scale;
+  const FfnTensors experts{.up = normal_tensor({kBlockExperts, kBlockWidth, kBlockHidden}, random) * scale,
+                           .down = normal_tensor({kBlockExperts, kBlockHidden, kBlockWidth}, random) * scale};
+  const Tensor up = experts.up.flatten(0, 1), down = experts.down.transpose(1, 2).flatten(0, 1).contiguous();
   for (const int64_t tokens : kBlockTokens) {
     const Tensor x = normal_tensor({tokens, kBlockHidden}, random), scores = block_scores(tokens, random);
-    const Tensor dense = dense_silu_experts(x, scores, up, down),
-                 sparse = union_silu_experts(x, scores, up, down);
-    const auto [dense_seconds, sparse_seconds] = least_seconds(
-        [&] { dense_silu_experts(x, scores, up, down); }, [&] { union_silu_experts(x, scores, up, down); });
+    const Assignment used = used_experts(scores);
+    const auto dense = [&] {
+      const Tensor inner = at::silu(x.mm(up.t())).view({tokens, kBlockExperts, kBlockWidth});
+      return (inner * scores.unsqueeze(-1)).flatten(1).mm(down);
+    };
+    const auto sparse = [&] { return expert_ffn(x, used, experts, Activation::silu); };
+    const auto [dense_seconds, sparse_seconds] = least_seconds([&] { dense(); }, [&] { sparse(); });
     recorder.add(block_name(tokens), "dense over sparse time", dense_seconds / sparse_seconds);
     recorder.add(block_name(tokens), "relative difference",
-                 ((dense - sparse).norm() / dense.norm()).item<double>());
+                 ((dense() - sparse()).norm() / dense().norm()).item<double>());
   }
 }
 

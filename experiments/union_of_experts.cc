@@ -84,7 +84,7 @@ double multiply_adds(const Arm& arm, const SmallModel::Evaluation& evaluation) {
     const AttentionCost cost = selective_cost(lists, kHidden, kHeadDim);
     count += (cost.projections + 2 * cost.scores) / kTokens;
     const auto pairs = static_cast<double>(evaluation.routing[l].assignment.token.size(0));
-    count += 2 * static_cast<double>(kHidden * arm.width / kSlices) * pairs / kTokens;
+    count += 2 * static_cast<double>(kHidden * arm.width) / kSlices * pairs / kTokens;
   }
   return count;
 }

@@ -22,9 +22,8 @@ FeedForwardOptions with_initial_size(FeedForwardOptions options, const ExpertSiz
     fail_usage(
         "[mlp_union] a width of {} cannot be cut into {} equal experts; choose a number that divides it",
         options.width, sizes.num_experts);
-  if (options.init == 0)
-    options.init =
-        std::sqrt(2.0 / static_cast<double>(sizes.hidden_size + options.width / sizes.num_experts));
+  const int64_t slice = options.width / sizes.num_experts;
+  if (options.init == 0) options.init = std::sqrt(2.0 / static_cast<double>(sizes.hidden_size + slice));
   return options;
 }
 
