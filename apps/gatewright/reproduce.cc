@@ -5,7 +5,6 @@
 #include <map>
 #include <optional>
 
-#include "commit.h"
 #include "experiments/experiment.h"
 #include "gatewright/base/error.h"
 #include "gatewright/base/file.h"
@@ -135,7 +134,7 @@ void make_output_folder(const std::string& folder) {
   check_room(folder, kRoom, kRoom);
 }
 
-/// What an earlier run of the same program left under the same settings.
+/// What an earlier run left under the same settings; it names its commit.
 std::optional<OrderedJson> found_before(const Experiment& e, const ReproduceArguments& a) {
   const std::filesystem::path file = stem_of(e, a).string() + ".json";
   if (a.restart || !std::filesystem::exists(file)) return std::nullopt;
@@ -143,7 +142,7 @@ std::optional<OrderedJson> found_before(const Experiment& e, const ReproduceArgu
   const auto is = [&](const char* key, const OrderedJson& value) {
     return json.is_object() && json.contains(key) && json[key] == value;
   };
-  if (!is("slug", e.slug) || !is("seeds", a.seeds) || !is("budget", a.budget) || !is("commit", kCommit) ||
+  if (!is("slug", e.slug) || !is("seeds", a.seeds) || !is("budget", a.budget) ||
       json.contains("tuned") != a.tune)
     return std::nullopt;
   return json;
