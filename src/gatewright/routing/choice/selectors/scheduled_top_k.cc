@@ -65,9 +65,10 @@ int64_t scheduled_k(KSchedule schedule, int64_t step, int64_t num_steps, int64_t
         return round_half_even(-range * cosine) + high;
       case KSchedule::kCosineDecrease:
         return round_half_even(range * cosine) + low;
-      case KSchedule::kExpIncrease:
-        return round_half_even(-range * std::pow(0.99, static_cast<double>(s / (num_steps / kExpPieces)))) +
-               high;
+      case KSchedule::kExpIncrease: {
+        const int64_t whole_pieces = s / (num_steps / kExpPieces);
+        return round_half_even(-range * std::pow(0.99, static_cast<double>(whole_pieces))) + high;
+      }
       case KSchedule::kMultiStepIncrease:
         return static_cast<double>(kMultiSteps[piece]);
       case KSchedule::kMultiStepDecrease:
