@@ -91,8 +91,10 @@ constexpr double kExplained = 1.3;
 
 std::string explanation(const bench::RoutersRow& r) {
   if (r.layer_over_plain <= kExplained) return "";
-  return fmt::format("its products are {:.2f} times as many operations ({:.2f} experts a token)",
-                     r.operations_over_plain, r.experts_per_token);
+  const bool enough = r.layer_over_plain <= kExplained * r.operations_over_plain;
+  return fmt::format("its products are {:.2f} times as many operations ({:.2f} experts a token){}",
+                     r.operations_over_plain, r.experts_per_token,
+                     enough ? "" : ", which does not explain all of it");
 }
 
 OrderedJson routers_json(const bench::RoutersRow& r, const bench::MoeShape& shape) {
