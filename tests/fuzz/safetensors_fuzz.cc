@@ -75,7 +75,7 @@ void check(const std::map<std::string, TensorView>& tensors, std::span<const std
     if (view.name != name) std::abort();
     int64_t elements = 1;
     for (const int64_t d : view.shape) elements *= d;
-    if (static_cast<uint64_t>(elements * element_size(view.dtype)) != view.data.size()) std::abort();
+    if (static_cast<uint64_t>(elements * block_bytes(view.dtype)) != view.data.size()) std::abort();
     if (!view.data.empty() &&
         (view.data.data() < file.data() || view.data.data() + view.data.size() > file.data() + file.size()))
       std::abort();

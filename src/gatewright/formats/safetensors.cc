@@ -17,13 +17,6 @@ constexpr uint64_t kPrefix = 8;
 constexpr uint64_t kLargestHeader = 100'000'000;
 constexpr size_t kMostDimensions = 16;
 
-struct TypeInfo {
-  std::string_view name;
-  int64_t size;
-};
-constexpr TypeInfo kTypes[] = {{"F64", 8}, {"F32", 4}, {"F16", 2}, {"BF16", 2}, {"I64", 8},
-                               {"I32", 4}, {"I16", 2}, {"I8", 1},  {"U8", 1},   {"BOOL", 1}};
-
 std::string_view header_text(std::span<const std::byte> bytes, std::string_view what) {
   require(bytes.size() >= kPrefix,
           "{} is not a safetensors file: it has {} bytes, the header's length alone takes 8", what,
@@ -79,8 +72,8 @@ class HeaderReader final : public nlohmann::json_sax<Json> {
     } else {
       if (place_ != Place::kEntry || key_ != "dtype") unexpected();
       entry_.type = parse_data_type(text);
-      require(entry_.type.has_value(), "{}: {} has the type {}, which is not known", what_, Quoted{name_},
-              Quoted{text});
+      require(entry_.type && !is_packed(*entry_.type), "{}: {} has the type {}, which is not known", what_,
+              Quoted{name_}, Quoted{text});
     }
     return true;
   }
@@ -154,8 +147,7 @@ class HeaderReader final : public nlohmann::json_sax<Json> {
             "{}: {} lies outside the file: its range must be within the {} bytes of data", what_,
             Quoted{name_}, data_.size());
     const std::string where = fmt::format("{}: the size of {}", what_, Quoted{name_});
-    const int64_t size =
-        checked_mul(checked_product(*entry_.shape, where), element_size(*entry_.type), where);
+    const int64_t size = tensor_bytes(*entry_.type, *entry_.shape, where);
     require(size == end - begin, "{}: {} has {} bytes for a shape that takes {}", what_, Quoted{name_},
             end - begin, size);
     tensors[name_] = {.name = name_,
@@ -194,7 +186,9 @@ std::string make_header(std::span<const TensorView> tensors, const Metadata& met
   uint64_t begin = 0;
   for (const TensorView& t : tensors) {
     require(names.insert(t.name).second, "two tensors can't both be saved as {}", Quoted{t.name});
-    const int64_t size = checked_mul(checked_product(t.shape, t.name), element_size(t.dtype), t.name);
+    require(!is_packed(t.dtype), "{} can't be saved: safetensors has no type {}", Quoted{t.name},
+            data_type_name(t.dtype));
+    const int64_t size = tensor_bytes(t.dtype, t.shape, t.name);
     require(static_cast<uint64_t>(size) == t.data.size(),
             "{} can't be saved: {} bytes for a shape that takes {}", Quoted{t.name}, t.data.size(), size);
     const uint64_t end = begin + t.data.size();
@@ -211,15 +205,6 @@ std::string make_header(std::span<const TensorView> tensors, const Metadata& met
 }
 
 }  // namespace
-
-int64_t element_size(DataType type) { return kTypes[static_cast<size_t>(type)].size; }
-std::string_view data_type_name(DataType type) { return kTypes[static_cast<size_t>(type)].name; }
-
-std::optional<DataType> parse_data_type(std::string_view name) {
-  const auto it = std::ranges::find(kTypes, name, &TypeInfo::name);
-  if (it == std::end(kTypes)) return std::nullopt;
-  return static_cast<DataType>(it - std::begin(kTypes));
-}
 
 std::map<std::string, TensorView> parse_safetensors(std::span<const std::byte> bytes, std::string_view what,
                                                     Metadata* metadata) {
