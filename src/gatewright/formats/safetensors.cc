@@ -72,8 +72,9 @@ class HeaderReader final : public nlohmann::json_sax<Json> {
     } else {
       if (place_ != Place::kEntry || key_ != "dtype") unexpected();
       entry_.type = parse_data_type(text);
-      require(entry_.type && !is_packed(*entry_.type), "{}: {} has the type {}, which is not known", what_,
-              Quoted{name_}, Quoted{text});
+      // As it stands in the file: other programs don't take "f32".
+      require(entry_.type && !is_packed(*entry_.type) && data_type_name(*entry_.type) == text,
+              "{}: {} has the type {}, which is not known", what_, Quoted{name_}, Quoted{text});
     }
     return true;
   }
