@@ -24,6 +24,9 @@ class MappedFile {
   std::string_view text() const { return {reinterpret_cast<const char*>(data_), size_}; }
   size_t size() const { return size_; }
   const std::filesystem::path& path() const { return path_; }
+  /// Tells the system that these bytes are not needed soon: they leave memory and are read again when they
+  /// are touched. Bytes of another file are ignored.
+  void release(std::span<const std::byte> bytes) const;
 
  private:
   std::filesystem::path path_;
