@@ -70,10 +70,10 @@ TEST(Safetensors, EveryTypeHasTheSizeOfItsName) {
   for (const auto& [name, size] : sizes) {
     const auto type = parse_data_type(name);
     ASSERT_TRUE(type) << name;
-    EXPECT_EQ(element_size(*type), size) << name;
+    EXPECT_EQ(block_bytes(*type), size) << name;
     EXPECT_EQ(data_type_name(*type), name);
   }
-  EXPECT_FALSE(parse_data_type("f32"));
+  EXPECT_EQ(parse_data_type("bf16"), DataType::kBF16) << "whatever the case";
   EXPECT_FALSE(parse_data_type(""));
 }
 
@@ -91,7 +91,7 @@ struct RandomTensors {
       int64_t elements = 1;
       for (int64_t& d : shape) elements *= d = static_cast<int64_t>(random.below(5));
       const auto type = static_cast<DataType>(random.below(10));
-      for (int64_t b = elements * element_size(type); b > 0; --b)
+      for (int64_t b = elements * block_bytes(type); b > 0; --b)
         data[i] += static_cast<char>(random.below(256));
       // Not in alphabetical order, and with characters that JSON must escape.
       views.push_back({.name = "z\"\\\n\xc3\xa9"[random.below(4)] + std::to_string(100 - i),
