@@ -180,19 +180,25 @@ void check_tiling(const std::map<std::string, TensorView>& tensors, std::span<co
           data.data() + data.size() - end);
 }
 
-std::string make_header(std::span<const TensorView> tensors, const Metadata& metadata) {
+std::vector<TensorPlan> plans_of(std::span<const TensorView> tensors) {
+  std::vector<TensorPlan> plans;
+  for (const TensorView& t : tensors) plans.push_back(plan_of(t));
+  return plans;
+}
+
+std::string make_header(std::span<const TensorPlan> tensors, const Metadata& metadata) {
   OrderedJson header = OrderedJson::object();
   if (!metadata.empty()) header["__metadata__"] = metadata;
   std::set<std::string_view> names = {"__metadata__"};
   uint64_t begin = 0;
-  for (const TensorView& t : tensors) {
+  for (const TensorPlan& t : tensors) {
     require(names.insert(t.name).second, "two tensors can't both be saved as {}", Quoted{t.name});
     require(!is_packed(t.dtype), "{} can't be saved: safetensors has no type {}", Quoted{t.name},
             data_type_name(t.dtype));
     const int64_t size = tensor_bytes(t.dtype, t.shape, t.name);
-    require(static_cast<uint64_t>(size) == t.data.size(),
+    require(t.produce || static_cast<uint64_t>(size) == t.data.size(),
             "{} can't be saved: {} bytes for a shape that takes {}", Quoted{t.name}, t.data.size(), size);
-    const uint64_t end = begin + t.data.size();
+    const uint64_t end = checked_add(begin, static_cast<uint64_t>(size), t.name);
     header[t.name] = {{"dtype", data_type_name(t.dtype)}, {"shape", t.shape}, {"data_offsets", {begin, end}}};
     begin = end;
   }
@@ -223,18 +229,33 @@ SafetensorsFile::SafetensorsFile(const std::filesystem::path& path)
 
 void write_safetensors(const std::filesystem::path& path, std::span<const TensorView> tensors,
                        const Metadata& metadata) {
-  const std::string header = make_header(tensors, metadata);
-  const uint64_t length = header.size();
+  write_safetensors(path, plans_of(tensors), metadata);
+}
+
+void write_safetensors(const std::filesystem::path& path, std::span<const TensorPlan> tensors,
+                       const Metadata& metadata) {
   AtomicFile file(path);
-  file.write(std::string_view(reinterpret_cast<const char*>(&length), kPrefix));
-  file.write(header);
-  for (const TensorView& t : tensors) file.write(t.data);
+  write_safetensors(file, tensors, metadata);
   file.commit();
 }
 
+void write_safetensors(AtomicFile& file, std::span<const TensorPlan> tensors, const Metadata& metadata) {
+  const std::string header = make_header(tensors, metadata);
+  const uint64_t length = header.size();
+  file.write(std::string_view(reinterpret_cast<const char*>(&length), kPrefix));
+  file.write(header);
+  for (const TensorPlan& t : tensors)
+    write_tensor(t, [&](std::span<const std::byte> bytes) { file.write(bytes); });
+}
+
 uint64_t safetensors_size(std::span<const TensorView> tensors, const Metadata& metadata) {
+  return safetensors_size(plans_of(tensors), metadata);
+}
+
+uint64_t safetensors_size(std::span<const TensorPlan> tensors, const Metadata& metadata) {
   uint64_t size = kPrefix + make_header(tensors, metadata).size();
-  for (const TensorView& t : tensors) size += t.data.size();
+  for (const TensorPlan& t : tensors)
+    size = checked_add(size, static_cast<uint64_t>(tensor_bytes(t.dtype, t.shape, t.name)), t.name);
   return size;
 }
 

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "gatewright/base/file.h"
+#include "gatewright/formats/tensor_plan.h"
 #include "gatewright/formats/tensor_view.h"
 
 namespace gatewright {
@@ -21,6 +22,7 @@ class SafetensorsFile {
 
   const std::map<std::string, TensorView>& tensors() const { return tensors_; }
   const Metadata& metadata() const { return metadata_; }
+  const MappedFile& file() const { return file_; }
 
  private:
   MappedFile file_;
@@ -35,7 +37,12 @@ std::map<std::string, TensorView> parse_safetensors(std::span<const std::byte> b
 /// Writes the tensors in the order given, beside and renamed. The same tensors give the same bytes.
 void write_safetensors(const std::filesystem::path& path, std::span<const TensorView> tensors,
                        const Metadata& metadata = {});
+void write_safetensors(const std::filesystem::path& path, std::span<const TensorPlan> tensors,
+                       const Metadata& metadata = {});
+/// Writes into a file that the caller commits.
+void write_safetensors(AtomicFile& file, std::span<const TensorPlan> tensors, const Metadata& metadata = {});
 /// Bytes of the file that write_safetensors would write.
 uint64_t safetensors_size(std::span<const TensorView> tensors, const Metadata& metadata = {});
+uint64_t safetensors_size(std::span<const TensorPlan> tensors, const Metadata& metadata = {});
 
 }  // namespace gatewright
