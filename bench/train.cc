@@ -112,7 +112,7 @@ class Parts {
     add("projections", 4 * layers, [&] { return linear_layer(x_, square_); }, x_, {square_});
     const Tensor q = heads(), k = heads(), v = heads();
     add("attention", layers, [&] { return attention(q, k, v, {.first_key = first_key_}); }, q, {q, k, v});
-    const RotaryTable table = make_rotary_table(kLength, spec_.head_dim, spec_.rope_theta);
+    const RotaryTable table = make_rotary_table(kLength, spec_.head_dim, spec_.rotary.theta);
     const Tensor positions =
         at::arange(kLength, at::kLong).unsqueeze(0).expand({kBatch, kLength}).contiguous();
     add("rotary", 2 * layers, [&] { return rotary(q, table, positions); }, q, {q});

@@ -51,8 +51,7 @@ void logits(const LogitsArguments& a) {
   Decoder model = load_decoder(a.model);
   model.to(choose_device(a.device));
   const std::vector<int64_t> ids = parse_tokens(a.tokens, model.spec().vocab_size);
-  const Tensor tokens =
-      at::tensor(at::ArrayRef<int64_t>(ids), at::kLong).unsqueeze(0).to(model.head().device());
+  const Tensor tokens = at::tensor(at::ArrayRef<int64_t>(ids), at::kLong).unsqueeze(0).to(model.device());
   const DecoderOutput output = model.forward({.tokens = tokens});
   const Tensor values = model.logits(output.hidden[0]).to(at::kCPU).contiguous();
   const float* value = values.data_ptr<float>();

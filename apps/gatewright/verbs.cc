@@ -22,6 +22,14 @@ const std::vector<Verb>& verbs() {
        "  gatewright inspect my-model --data ~/books --trace routing.trace --json"},
       {"logits", "logits and routing of given tokens", Program::kTensor,
        "  gatewright logits my-model --tokens 1,2,3 --json"},
+      {"show", "what a model's file holds: architecture, experts, gate, types, parameters", Program::kCore,
+       "  gatewright show smollm2\n"
+       "  gatewright show mixtral-8x7b.Q4_K_M.gguf --tensors\n"
+       "  gatewright show OLMoE-1B-7B-0924 --json | jq .active_parameters"},
+      {"convert", "a model from Hugging Face's format to GGUF, and back", Program::kCore,
+       "  gatewright convert OLMoE-1B-7B-0924 olmoe.gguf\n"
+       "  gatewright convert olmoe.gguf olmoe-folder --type bf16\n"
+       "  gatewright convert stories260K.bin stories.gguf --tokenizer tok512.bin"},
       {"tokenizer", "train and use tokenizers", Program::kCore,
        "  gatewright tokenizer train --vocab-size 16384 --out tokenizer.json ~/books\n"
        "  gatewright tokenizer show --tokenizer tokenizer.json 'some text'"},

@@ -26,7 +26,7 @@ DecoderSpec preset(const std::string& name) { return model_presets().at(name).ma
 void expect_same(const DecoderSpec& a, const DecoderSpec& b) {
   EXPECT_EQ(to_config_json(a).dump(1), to_config_json(b).dump(1));
   EXPECT_EQ(a.initializer_range, b.initializer_range);
-  EXPECT_EQ(a.rope_theta, b.rope_theta);
+  EXPECT_EQ(a.rotary.theta, b.rotary.theta);
   EXPECT_EQ(a.rms_norm_eps, b.rms_norm_eps);
   EXPECT_EQ(a.layers.size(), b.layers.size());
   EXPECT_EQ(count_parameters(a).total, count_parameters(b).total);
@@ -45,7 +45,7 @@ TEST(Configuration, LayersThatDifferComeBackWithTheirPieces) {
   DecoderSpec spec = tiny_spec(3);
   spec.sliding_window = 5;
   spec.query_key_norm = QueryKeyNorm::kHead;
-  spec.rope_theta = 12345.678901234567;
+  spec.rotary.theta = 12345.678901234567;
   spec.rms_norm_eps = 1e-6;
   spec.layers[0] = {.routed = false, .dense_width = 100};
   FeedForwardSpec& layer = spec.layers[2];

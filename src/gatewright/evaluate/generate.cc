@@ -12,7 +12,7 @@ namespace {
 
 Tensor last_logits(Decoder& model, std::span<const int32_t> tokens, std::vector<KeyValueCache>& cache) {
   const Tensor ids = at::tensor(at::ArrayRef<int32_t>(tokens.data(), tokens.size()), at::kLong).unsqueeze(0);
-  const DecoderOutput output = model.forward({.tokens = ids.to(model.head().device())}, {.cache = &cache});
+  const DecoderOutput output = model.forward({.tokens = ids.to(model.device())}, {.cache = &cache});
   return model.logits(output.hidden.select(1, -1)).reshape({-1}).to(at::kCPU).contiguous();
 }
 

@@ -1,18 +1,26 @@
 #include "gatewright/experts/feed_forward.h"
 
 #include "gatewright/base/error.h"
+#include "gatewright/experts/packed_tensor.h"
 
 namespace gatewright {
+namespace {
+
+bool is_gated(Activation activation) {
+  return activation == Activation::swiglu || activation == Activation::clamped_swiglu;
+}
+
+}  // namespace
 
 int64_t default_ffn_width(int64_t hidden_size, Activation activation) {
-  return activation == Activation::swiglu ? (8 * hidden_size / 3 + 7) / 8 * 8 : 4 * hidden_size;
+  return is_gated(activation) ? (8 * hidden_size / 3 + 7) / 8 * 8 : 4 * hidden_size;
 }
 
 FfnTensors make_ffn_parameters(int64_t experts, int64_t hidden_size, const FeedForwardOptions& options,
                                RandomStream& random) {
   const int64_t width =
       options.width > 0 ? options.width : default_ffn_width(hidden_size, options.activation);
-  const bool gated = options.activation == Activation::swiglu;
+  const bool gated = is_gated(options.activation);
   const auto shape = [experts](std::vector<int64_t> of_one) {
     if (experts > 0) of_one.insert(of_one.begin(), experts);
     return of_one;
@@ -44,13 +52,13 @@ void collect_ffn(const FfnTensors& ffn, ParameterList& parameters, const std::st
 double ffn_flops(const FfnTensors& ffn) {
   double flops = 0;
   for (const Tensor& w : {ffn.gate, ffn.up, ffn.down})
-    flops += w.defined() ? 2.0 * static_cast<double>(w.size(-1) * w.size(-2)) : 0.0;
+    flops += w.defined() ? 2.0 * static_cast<double>(input_width(w) * w.size(-2)) : 0.0;
   return flops;
 }
 
 int64_t ffn_parameters(const FfnTensors& ffn) {
   int64_t count = 0;
-  for (const Tensor& w : {ffn.gate, ffn.up, ffn.down}) count += w.defined() ? w.size(-1) * w.size(-2) : 0;
+  for (const Tensor& w : {ffn.gate, ffn.up, ffn.down}) count += w.defined() ? input_width(w) * w.size(-2) : 0;
   for (const Tensor& b : {ffn.gate_bias, ffn.up_bias, ffn.down_bias}) count += b.defined() ? b.size(-1) : 0;
   return count;
 }

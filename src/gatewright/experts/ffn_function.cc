@@ -3,6 +3,7 @@
 #include <numbers>
 
 #include "gatewright/base/error.h"
+#include "gatewright/experts/packed_tensor.h"
 
 namespace gatewright {
 namespace {
@@ -11,8 +12,10 @@ using torch::autograd::AutogradContext;
 using torch::autograd::Variable;
 using torch::autograd::variable_list;
 
-bool has_cpu_kernel(const Tensor& hidden) {
-  return hidden.is_cpu() && (hidden.scalar_type() == at::kFloat || hidden.scalar_type() == at::kBFloat16);
+bool has_cpu_kernel(const Tensor& hidden, const FfnTensors& p, Activation activation) {
+  return hidden.is_cpu() && (hidden.scalar_type() == at::kFloat || hidden.scalar_type() == at::kBFloat16) &&
+         activation != Activation::clamped_swiglu && !is_packed(p.gate) && !is_packed(p.up) &&
+         !is_packed(p.down);
 }
 
 // What an expert does not have is an empty tensor inside the function: its inputs must all be tensors, so
@@ -111,9 +114,16 @@ void check_shapes(const Tensor& hidden, const Assignment& assignment, const FfnT
           "[experts] hidden states of shape [{}, H] expected, got {} dimensions and {} rows",
           assignment.num_tokens, hidden.dim(), hidden.dim() > 0 ? hidden.size(0) : 0);
   require(
-      p.up.dim() == 3 && p.up.size(0) == assignment.num_experts() && p.up.size(2) == hidden.size(1),
+      p.up.dim() == 3 && p.up.size(0) == assignment.num_experts() && input_width(p.up) == hidden.size(1),
       "[experts] parameters for {} experts and hidden size {} expected, got {} experts and hidden size {}",
-      assignment.num_experts(), hidden.size(1), p.up.size(0), p.up.size(2));
+      assignment.num_experts(), hidden.size(1), p.up.size(0), input_width(p.up));
+}
+
+/// (u + 1) g sigmoid(1.702 g) with g = min(gate, 7) and u = up in +- 7.
+Tensor clamped_swiglu(const Tensor& gate, const Tensor& up) {
+  constexpr double kLimit = 7, kSlope = 1.702;
+  const Tensor g = gate.clamp_max(kLimit);
+  return (up.clamp(-kLimit, kLimit) + 1) * g * at::sigmoid(kSlope * g);
 }
 
 }  // namespace
@@ -121,7 +131,7 @@ void check_shapes(const Tensor& hidden, const Assignment& assignment, const FfnT
 Tensor expert_ffn(const Tensor& hidden, const Assignment& assignment, const FfnTensors& parameters,
                   Activation activation, bool recompute) {
   check_shapes(hidden, assignment, parameters);
-  if (!has_cpu_kernel(hidden)) {
+  if (!has_cpu_kernel(hidden, parameters, activation)) {
     return expert_ffn_by_tensor_operations(hidden, assignment, parameters, activation);
   }
   const bool keep = !recompute && at::GradMode::is_enabled();
@@ -138,7 +148,8 @@ Tensor expert_ffn_by_tensor_operations(const Tensor& hidden, const Assignment& a
                                        const std::function<Tensor(const Tensor&)>& after_activation) {
   check_shapes(hidden, assignment, parameters);
   const auto linear = [&](const Tensor& x, const Tensor& weights, const Tensor& biases, int64_t e) {
-    const Tensor product = at::mm(x, weights[e].to(x.scalar_type()).t());
+    const Tensor product =
+        is_packed(weights) ? packed_product(x, weights, e) : at::mm(x, weights[e].to(x.scalar_type()).t());
     return biases.defined() ? product + biases[e].to(product.scalar_type()) : product;
   };
   const Tensor begin = assignment.expert_begin.to(at::kCPU);
@@ -153,6 +164,8 @@ Tensor expert_ffn_by_tensor_operations(const Tensor& hidden, const Assignment& a
     Tensor h;
     if (activation == Activation::swiglu) {
       h = at::silu(linear(x, parameters.gate, parameters.gate_bias, e)) * up;
+    } else if (activation == Activation::clamped_swiglu) {
+      h = clamped_swiglu(linear(x, parameters.gate, parameters.gate_bias, e), up);
     } else if (activation == Activation::gelu) {
       h = 0.5 * up * (1 + at::erf(up / std::numbers::sqrt2));
     } else if (activation == Activation::silu) {
@@ -178,7 +191,9 @@ Tensor dense_ffn(const Tensor& hidden, const FfnTensors& parameters, Activation 
       .token = at::arange(tokens, ids),
       .weight = weight.defined() ? weight : at::ones({tokens}, hidden.options().dtype(at::kFloat)),
       .num_tokens = tokens};
-  const auto stack_of_one = [](const Tensor& t) { return t.defined() ? t.unsqueeze(0) : t; };
+  const auto stack_of_one = [](const Tensor& t) {
+    return !t.defined() ? t : is_packed(t) ? stack_of_packed(t) : t.unsqueeze(0);
+  };
   const FfnTensors stacks = {stack_of_one(parameters.gate),    stack_of_one(parameters.up),
                              stack_of_one(parameters.down),    stack_of_one(parameters.gate_bias),
                              stack_of_one(parameters.up_bias), stack_of_one(parameters.down_bias)};

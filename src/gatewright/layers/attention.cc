@@ -25,6 +25,17 @@ void check_shapes(const Tensor& q, const Tensor& k, const Tensor& v, const Atten
   require(!mask.first_key.defined() || (mask.first_key.dim() == 2 && mask.first_key.size(0) == q.size(0) &&
                                         mask.first_key.size(1) == q.size(1)),
           "[attention] first_key must be [{}, {}]", q.size(0), q.size(1));
+  require(!mask.sinks.defined() || (mask.sinks.dim() == 1 && mask.sinks.size(0) == q.size(2)),
+          "[attention] a sink for each of {} heads is expected", q.size(2));
+}
+
+/// Softmax of scores [B, Q, N, keys], where each head's sink takes its share when there are sinks.
+Tensor probabilities(const Tensor& scores, const Tensor& sinks) {
+  if (!sinks.defined()) return at::softmax(scores, -1);
+  std::vector<int64_t> shape = scores.sizes().vec();
+  shape.back() = 1;
+  const Tensor column = sinks.to(scores.scalar_type()).view({1, -1, 1, 1}).expand(shape);
+  return at::softmax(at::cat({scores, column}, -1), -1).narrow(-1, 0, scores.size(-1));
 }
 
 /// Queries at positions offset .. offset + N - 1 over all keys, with the square of scores.
@@ -47,7 +58,7 @@ Tensor attend(const Tensor& q, const Tensor& k, const Tensor& v, const Attention
   }
   scores = (scores * scale_of(mask, q.size(3)))
                .masked_fill(seen.logical_not(), -std::numeric_limits<double>::infinity());
-  return heads_first(at::matmul(at::softmax(scores, -1).to(v.scalar_type()), wide_v));
+  return heads_first(at::matmul(probabilities(scores, mask.sinks).to(v.scalar_type()), wide_v));
 }
 
 struct CpuAttention : torch::autograd::Function<CpuAttention> {
@@ -96,8 +107,8 @@ Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const Attent
   check_shapes(q, k, v, mask);
   require(q.size(1) == k.size(1), "[attention] {} queries and {} keys: the same tokens are expected",
           q.size(1), k.size(1));
-  const bool kernel = q.is_cpu() && q.scalar_type() == at::kFloat && k.scalar_type() == at::kFloat &&
-                      v.scalar_type() == at::kFloat;
+  const bool kernel = !mask.sinks.defined() && q.is_cpu() && q.scalar_type() == at::kFloat &&
+                      k.scalar_type() == at::kFloat && v.scalar_type() == at::kFloat;
   if (!kernel) return attend(q, k, v, mask, 0);
   const Tensor first_key = mask.first_key.defined() ? mask.first_key.to(at::kInt).contiguous()
                                                     : at::empty({0}, at::dtype(at::kInt));

@@ -10,6 +10,7 @@ struct AttentionMask {
   Tensor first_key = {};  // int32 [B, S], each in 0..i: query i sees no key before it; undefined: 0
   int64_t window = 0;     // query i sees no key before i - window + 1; 0: all
   double scale = 0;       // multiplies the scores before the softmax; 0: head_dim^-1/2
+  Tensor sinks = {};  // [Q], a logit for each head that joins the softmax's sum and has no value (GPT-OSS)
 };
 
 /// q [B, S, Q, D], k and v [B, S, K, D] with Q a multiple of K -> [B, S, Q, D]. Query i sees keys up to i.

@@ -1,6 +1,7 @@
 #include "gatewright/layers/cross_entropy.h"
 
 #include "gatewright/base/error.h"
+#include "gatewright/experts/packed_tensor.h"
 #include "gatewright/kernels/cpu/cross_entropy.h"
 
 namespace gatewright {
@@ -16,7 +17,7 @@ at::ScalarType loss_type(const Tensor& hidden) {
 }
 
 void check(const Tensor& hidden, const Tensor& head, const Tensor& targets) {
-  require(hidden.dim() == 2 && head.dim() == 2 && hidden.size(1) == head.size(1),
+  require(hidden.dim() == 2 && head.dim() == 2 && hidden.size(1) == input_width(head),
           "[cross entropy] hidden states [T, H] and a head [V, H] expected");
   require(targets.dim() == 1 && targets.size(0) == hidden.size(0) && targets.scalar_type() == at::kLong,
           "[cross entropy] {} targets of type int64 expected", hidden.size(0));
@@ -25,7 +26,9 @@ void check(const Tensor& hidden, const Tensor& head, const Tensor& targets) {
           "[cross entropy] targets must lie in 0..{}, or be -1 for none", head.size(0) - 1);
 }
 
-bool has_cpu_kernel(const Tensor& hidden) { return hidden.is_cpu() && hidden.scalar_type() == at::kFloat; }
+bool has_cpu_kernel(const Tensor& hidden, const Tensor& head) {
+  return hidden.is_cpu() && hidden.scalar_type() == at::kFloat && !is_packed(head);
+}
 
 struct LossesAndGradients {
   Tensor losses;                  // [T]
@@ -67,10 +70,12 @@ LossesAndGradients by_tensor_operations(const Tensor& hidden, const Tensor& head
   for (int64_t t = 0; t < hidden.size(0); t += kTokens) {
     const int64_t n = std::min(kTokens, hidden.size(0) - t);
     const Tensor x = hidden.narrow(0, t, n);
-    Tensor logits = at::mm(x, head.t()).to(loss_type(hidden));
+    Tensor logits = (is_packed(head) ? packed_product(x, head) : at::mm(x, head.t())).to(loss_type(hidden));
     result.losses.narrow(0, t, n).copy_(losses_and_gradient(logits, targets.narrow(0, t, n), scale));
     const Tensor gradient = logits.to(hidden.scalar_type());
-    if (wants_hidden) result.grad_hidden.narrow(0, t, n).copy_(at::mm(gradient, head));
+    if (wants_hidden)
+      result.grad_hidden.narrow(0, t, n).copy_(is_packed(head) ? transposed_packed_product(gradient, head)
+                                                               : at::mm(gradient, head));
     if (wants_head) result.grad_head += at::mm(gradient.t(), x);
   }
   if (wants_head) result.grad_head = result.grad_head.to(head.scalar_type());
@@ -79,7 +84,7 @@ LossesAndGradients by_tensor_operations(const Tensor& hidden, const Tensor& head
 
 LossesAndGradients compute(const Tensor& hidden, const Tensor& head, const Tensor& targets, double scale,
                            bool wants_hidden, bool wants_head) {
-  const auto run = has_cpu_kernel(hidden) ? by_kernel : by_tensor_operations;
+  const auto run = has_cpu_kernel(hidden, head) ? by_kernel : by_tensor_operations;
   return run(hidden, head, targets, scale, wants_hidden, wants_head);
 }
 
@@ -109,21 +114,24 @@ struct LinearCrossEntropy : torch::autograd::Function<LinearCrossEntropy> {
   }
 };
 
+/// The head as the products take it.
+Tensor prepared(const Tensor& head, const Tensor& hidden) {
+  return is_packed(head) ? head : head.to(hidden.scalar_type()).contiguous();
+}
+
 }  // namespace
 
 Tensor linear_cross_entropy(const Tensor& hidden, const Tensor& head, const Tensor& targets) {
   check(hidden, head, targets);
-  const Tensor matrix = head.to(hidden.scalar_type());
   const bool grad = at::GradMode::is_enabled();
-  return LinearCrossEntropy::apply(hidden.contiguous(), matrix.contiguous(), targets.contiguous(),
+  return LinearCrossEntropy::apply(hidden.contiguous(), prepared(head, hidden), targets.contiguous(),
                                    grad && hidden.requires_grad(), grad && head.requires_grad());
 }
 
 Tensor token_losses(const Tensor& hidden, const Tensor& head, const Tensor& targets) {
   check(hidden, head, targets);
   const at::NoGradGuard no_grad;
-  const Tensor matrix = head.to(hidden.scalar_type());
-  return compute(hidden.contiguous(), matrix.contiguous(), targets.contiguous(), 1.0, false, false)
+  return compute(hidden.contiguous(), prepared(head, hidden), targets.contiguous(), 1.0, false, false)
       .losses.to(at::kFloat);
 }
 

@@ -1,6 +1,7 @@
 #include "gatewright/layers/linear.h"
 
 #include "gatewright/base/error.h"
+#include "gatewright/experts/packed_tensor.h"
 #include "gatewright/kernels/cpu/gemm.h"
 
 namespace gatewright {
@@ -47,6 +48,7 @@ bool has_cpu_kernel(const Tensor& rows, const Tensor& weight) {
 }
 
 Tensor product_with_transposed(const Tensor& rows, const Tensor& weight) {
+  if (is_packed(weight)) return packed_product(rows, weight);
   if (has_cpu_kernel(rows, weight)) return CpuLinear::apply(rows.contiguous(), weight.contiguous());
   return at::mm(rows, weight.to(rows.scalar_type()).t());
 }
@@ -54,9 +56,9 @@ Tensor product_with_transposed(const Tensor& rows, const Tensor& weight) {
 }  // namespace
 
 Tensor linear_layer(const Tensor& x, const Tensor& weight, const Tensor& bias) {
-  require(x.dim() > 0 && weight.dim() == 2 && x.size(-1) == weight.size(1),
+  require(x.dim() > 0 && weight.dim() == 2 && x.size(-1) == input_width(weight),
           "[linear] inputs of {} values do not fit a weight for {}", x.dim() > 0 ? x.size(-1) : 0,
-          weight.dim() == 2 ? weight.size(1) : 0);
+          weight.dim() == 2 ? input_width(weight) : 0);
   const Tensor rows = x.reshape({-1, x.size(-1)});
   Tensor product = product_with_transposed(rows, weight);
   if (bias.defined()) product = product + bias.to(x.scalar_type());
@@ -65,6 +67,8 @@ Tensor linear_layer(const Tensor& x, const Tensor& weight, const Tensor& bias) {
   return product.view(shape);
 }
 
-Tensor embed_tokens(const Tensor& tokens, const Tensor& weight) { return at::embedding(weight, tokens); }
+Tensor embed_tokens(const Tensor& tokens, const Tensor& weight) {
+  return is_packed(weight) ? packed_rows(tokens, weight) : at::embedding(weight, tokens);
+}
 
 }  // namespace gatewright

@@ -5,7 +5,8 @@
 
 namespace gatewright {
 
-/// x [..., I], weight [O, I], bias [O] or undefined -> x weight^T + bias, [..., O], in the type of x.
+/// x [..., I], weight [O, I] (packed_tensor.h too), bias [O] or undefined -> x weight^T + bias, [..., O], in
+/// the type of x.
 Tensor linear_layer(const Tensor& x, const Tensor& weight, const Tensor& bias = {});
 /// tokens int64 of any shape, weight [V, H] -> [..., H]. The backward pass sums in one order.
 Tensor embed_tokens(const Tensor& tokens, const Tensor& weight);

@@ -41,12 +41,15 @@ bool has_cpu_kernel(const Tensor& x, const RotaryTable& table, const Tensor& pos
 }  // namespace
 
 RotaryTable make_rotary_table(int64_t positions, int64_t head_dim, double theta, at::Device device) {
-  require(head_dim > 0 && head_dim % 2 == 0, "[rotary] head_dim must be even and positive, got {}", head_dim);
+  return make_rotary_table(positions, rotary_frequencies({.theta = theta}, head_dim, positions), device);
+}
+
+RotaryTable make_rotary_table(int64_t positions, const RotaryFrequencies& frequencies, at::Device device) {
   const auto options = at::TensorOptions(at::kDouble);
-  const Tensor exponent = at::arange(0, head_dim, 2, options) / static_cast<double>(head_dim);
-  const Tensor angle = at::arange(positions, options).unsqueeze(1) *
-                       at::pow(at::full({1}, theta, options), -exponent).unsqueeze(0);
-  return {angle.cos().to(device, at::kFloat), angle.sin().to(device, at::kFloat)};
+  const Tensor frequency = at::tensor(at::ArrayRef<double>(frequencies.frequency), options);
+  const Tensor angle = at::arange(positions, options).unsqueeze(1) * frequency.unsqueeze(0);
+  return {(angle.cos() * frequencies.magnitude).to(device, at::kFloat),
+          (angle.sin() * frequencies.magnitude).to(device, at::kFloat)};
 }
 
 Tensor rotary(const Tensor& x, const RotaryTable& table, const Tensor& positions, RotaryOrder order) {

@@ -2,6 +2,7 @@
 // grows with the position.
 #pragma once
 
+#include "gatewright/layers/rotary_frequencies.h"
 #include "gatewright/tensor.h"
 
 namespace gatewright {
@@ -17,6 +18,9 @@ struct RotaryTable {
 
 /// Angles position * theta^(-2 i / D) for i < D/2.
 RotaryTable make_rotary_table(int64_t positions, int64_t head_dim, double theta,
+                              at::Device device = at::kCPU);
+/// Angles position * frequency; cosine and sine times the magnitude.
+RotaryTable make_rotary_table(int64_t positions, const RotaryFrequencies& frequencies,
                               at::Device device = at::kCPU);
 /// x [B, S, heads, D], positions int64 [B, S], each below the table's length -> x turned.
 Tensor rotary(const Tensor& x, const RotaryTable& table, const Tensor& positions,

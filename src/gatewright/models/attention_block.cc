@@ -21,6 +21,7 @@ double initial_size(const DecoderSpec& spec) {
 
 AttentionBlock::AttentionBlock(const DecoderSpec& s, uint64_t seed, std::string prefix)
     : prefix_(std::move(prefix)) {
+  if (s.latent) return make_latent_parameters(s, seed);
   const int64_t q = s.num_heads * s.head_dim, kv = s.num_kv_heads * s.head_dim;
   const auto projection = [&](const char* name, int64_t out, int64_t in) {
     RandomStream random(seed, prefix_ + name);
@@ -30,6 +31,13 @@ AttentionBlock::AttentionBlock(const DecoderSpec& s, uint64_t seed, std::string 
   key_ = projection("k_proj", kv, s.hidden_size);
   value_ = projection("v_proj", kv, s.hidden_size);
   output_ = projection("o_proj", s.hidden_size, q);
+  if (s.query_key_value_bias) {
+    query_bias_ = constant_parameter({q}, 0);
+    key_bias_ = constant_parameter({kv}, 0);
+    value_bias_ = constant_parameter({kv}, 0);
+  }
+  if (s.output_bias) output_bias_ = constant_parameter({s.hidden_size}, 0);
+  if (s.attention_sinks) sinks_ = constant_parameter({s.num_heads}, 0);
   if (s.selective_attention) {
     RandomStream random(seed, prefix_ + "gate");
     router_ = std::make_unique<Router>(s.selective_attention->router,
@@ -42,15 +50,49 @@ AttentionBlock::AttentionBlock(const DecoderSpec& s, uint64_t seed, std::string 
   key_norm_ = constant_parameter({per_head ? s.head_dim : kv}, 1.0);
 }
 
+void AttentionBlock::make_latent_parameters(const DecoderSpec& s, uint64_t seed) {
+  const LatentAttentionSpec& l = *s.latent;
+  const auto projection = [&](const char* name, int64_t out, int64_t in) {
+    RandomStream random(seed, prefix_ + name);
+    return normal_parameter({out, in}, s.initializer_range, random);
+  };
+  const int64_t queries = s.num_heads * (l.nope_dim + l.rope_dim);
+  if (l.query_rank > 0) {
+    query_down_ = projection("q_a_proj", l.query_rank, s.hidden_size);
+    query_norm_ = constant_parameter({l.query_rank}, 1.0);
+  }
+  query_ = projection("q_proj", queries, l.query_rank > 0 ? l.query_rank : s.hidden_size);
+  key_ = projection("kv_a_proj_with_mqa", l.key_value_rank + l.rope_dim, s.hidden_size);
+  key_norm_ = constant_parameter({l.key_value_rank}, 1.0);
+  value_ = projection("kv_b_proj", s.num_heads * (l.nope_dim + l.value_dim), l.key_value_rank);
+  output_ = projection("o_proj", s.hidden_size, s.num_heads * l.value_dim);
+  latent_ = true;
+}
+
 void AttentionBlock::collect(ParameterList& list) const {
   const auto add = [&](const char* name, const Tensor& tensor, bool weight_decay) {
     if (tensor.defined())
       list.push_back({.name = prefix_ + name, .tensor = tensor, .weight_decay = weight_decay});
   };
+  if (latent_) {
+    add("q_a_proj.weight", query_down_, true);
+    add("q_a_layernorm.weight", query_norm_, false);
+    add(query_down_.defined() ? "q_b_proj.weight" : "q_proj.weight", query_, true);
+    add("kv_a_proj_with_mqa.weight", key_, true);
+    add("kv_a_layernorm.weight", key_norm_, false);
+    add("kv_b_proj.weight", value_, true);
+    add("o_proj.weight", output_, true);
+    return;
+  }
   add("q_proj.weight", query_, true);
   add("k_proj.weight", key_, true);
   add("v_proj.weight", value_, true);
   add("o_proj.weight", output_, true);
+  add("q_proj.bias", query_bias_, false);
+  add("k_proj.bias", key_bias_, false);
+  add("v_proj.bias", value_bias_, false);
+  add("o_proj.bias", output_bias_, false);
+  add("sinks", sinks_, false);
   add("q_norm.weight", query_norm_, false);
   add("k_norm.weight", key_norm_, false);
   if (router_) router_->collect(list, prefix_ + "gate");
@@ -58,14 +100,30 @@ void AttentionBlock::collect(ParameterList& list) const {
 
 Tensor AttentionBlock::forward(const Tensor& normed, const RoutingRecord* heads,
                                const AttentionInput& input) const {
+  if (input.spec.latent) return attend_latent(normed, *input.spec.latent, input);
   return heads ? attend_selectively(normed, heads->assignment, input) : attend(normed, input);
+}
+
+Tensor AttentionBlock::project(const Tensor& normed, const Tensor& weight, const Tensor& bias,
+                               const DecoderSpec& spec) const {
+  const Tensor projected = linear_layer(normed, weight, bias);
+  return spec.clip_qkv > 0 ? projected.clamp(-spec.clip_qkv, spec.clip_qkv) : projected;
+}
+
+Tensor AttentionBlock::mix(const Tensor& query, const Tensor& key, const Tensor& value, double scale,
+                           const AttentionInput& in) const {
+  const AttentionMask mask{
+      .first_key = in.batch.first_key, .window = in.window, .scale = scale, .sinks = sinks_};
+  return in.cache ? attention_with_cache(query, key, value, *in.cache, mask)
+                  : attention(query, key, value, mask);
 }
 
 Tensor AttentionBlock::attend(const Tensor& normed, const AttentionInput& in) const {
   const int64_t rows = in.batch.rows(), length = in.batch.length();
-  Tensor query = linear_layer(normed, query_), key = linear_layer(normed, key_);
-  const Tensor value =
-      linear_layer(normed, value_).view({rows, length, in.spec.num_kv_heads, in.spec.head_dim});
+  Tensor query = project(normed, query_, query_bias_, in.spec),
+         key = project(normed, key_, key_bias_, in.spec);
+  const Tensor value = project(normed, value_, value_bias_, in.spec)
+                           .view({rows, length, in.spec.num_kv_heads, in.spec.head_dim});
   if (in.spec.query_key_norm == QueryKeyNorm::kProjection) {
     query = rms_norm(query, query_norm_, in.spec.rms_norm_eps);
     key = rms_norm(key, key_norm_, in.spec.rms_norm_eps);
@@ -78,10 +136,49 @@ Tensor AttentionBlock::attend(const Tensor& normed, const AttentionInput& in) co
   }
   query = rotary(query, in.rotary, in.positions);
   key = rotary(key, in.rotary, in.positions);
-  const AttentionMask mask{.first_key = in.batch.first_key, .window = in.spec.sliding_window};
-  const Tensor mixed = in.cache ? attention_with_cache(query, key, value, *in.cache, mask)
-                                : attention(query, key, value, mask);
-  return linear_layer(mixed.reshape({rows, length, in.spec.num_heads * in.spec.head_dim}), output_);
+  const Tensor mixed = mix(query, key, value, 0, in);
+  return linear_layer(mixed.reshape({rows, length, in.spec.num_heads * in.spec.head_dim}), output_,
+                      output_bias_);
+}
+
+namespace {
+
+/// The last axis filled up with zeros.
+Tensor padded(const Tensor& x, int64_t size) {
+  return x.size(-1) == size ? x : at::constant_pad_nd(x, {0, size - x.size(-1)});
+}
+
+}  // namespace
+
+Tensor AttentionBlock::attend_latent(const Tensor& normed, const LatentAttentionSpec& l,
+                                     const AttentionInput& in) const {
+  const int64_t rows = in.batch.rows(), length = in.batch.length(), heads = in.spec.num_heads;
+  const auto turned = [&](const Tensor& x) {
+    return rotary(x, in.rotary, in.positions, RotaryOrder::kInterleaved);
+  };
+  const Tensor inner = query_down_.defined()
+                           ? rms_norm(linear_layer(normed, query_down_), query_norm_, in.spec.rms_norm_eps)
+                           : normed;
+  const Tensor query = linear_layer(inner, query_).view({rows, length, heads, l.nope_dim + l.rope_dim});
+  const Tensor small = linear_layer(normed, key_);
+  const Tensor vector =
+      rms_norm(small.narrow(-1, 0, l.key_value_rank).contiguous(), key_norm_, in.spec.rms_norm_eps);
+  const Tensor key_values =
+      linear_layer(vector, value_).view({rows, length, heads, l.nope_dim + l.value_dim});
+  // One rotary part of the key for all heads.
+  const Tensor key_position =
+      turned(small.narrow(-1, l.key_value_rank, l.rope_dim).reshape({rows, length, 1, l.rope_dim}));
+  const Tensor queries = at::cat(
+      {query.narrow(-1, 0, l.nope_dim), turned(query.narrow(-1, l.nope_dim, l.rope_dim).contiguous())}, -1);
+  const Tensor keys = at::cat(
+      {key_values.narrow(-1, 0, l.nope_dim), key_position.expand({rows, length, heads, l.rope_dim})}, -1);
+  // The kernels know one width of a head: what is narrower gets zeros, which change no score and no value.
+  const int64_t width = std::max(l.nope_dim + l.rope_dim, l.value_dim);
+  const double scale =
+      latent_attention_scale(in.spec.rotary) / std::sqrt(static_cast<double>(l.nope_dim + l.rope_dim));
+  const Tensor mixed = mix(padded(queries, width), padded(keys, width),
+                           padded(key_values.narrow(-1, l.nope_dim, l.value_dim), width), scale, in);
+  return linear_layer(mixed.narrow(-1, 0, l.value_dim).reshape({rows, length, heads * l.value_dim}), output_);
 }
 
 Tensor AttentionBlock::attend_selectively(const Tensor& normed, const Assignment& heads,
@@ -94,7 +191,7 @@ Tensor AttentionBlock::attend_selectively(const Tensor& normed, const Assignment
                             .key_norm = key_norm_,
                             .norm_epsilon = in.spec.rms_norm_eps};
   const SelectiveOptions options{.subsequence_positions = in.spec.selective_attention->subsequence_positions,
-                                 .window = in.spec.sliding_window,
+                                 .window = in.window,
                                  .first_key = in.batch.first_key,
                                  .rotary = &in.rotary};
   if (!in.cache) return selective_attention(normed, heads, weights, options);

@@ -19,6 +19,7 @@ struct AttentionInput {
   const RotaryTable& rotary;
   const Tensor& positions;         // int64 [B, S] of the tokens in their documents
   KeyValueCache* cache = nullptr;  // the tokens continue what is in it
+  int64_t window = 0;              // positions a query looks back, itself included; 0: all
 };
 
 class AttentionBlock {
@@ -35,11 +36,27 @@ class AttentionBlock {
   void collect(ParameterList& list) const;
 
  private:
+  /// What a query, key or value is before its heads: a projection with its bias, clamped where the model says
+  /// so.
+  Tensor project(const Tensor& normed, const Tensor& weight, const Tensor& bias,
+                 const DecoderSpec& spec) const;
   Tensor attend(const Tensor& normed, const AttentionInput& input) const;
+  Tensor attend_latent(const Tensor& normed, const LatentAttentionSpec& latent,
+                       const AttentionInput& input) const;
+  /// Queries, keys and values [B, S, heads, D] to the mixed values [B, S, heads, D].
+  Tensor mix(const Tensor& query, const Tensor& key, const Tensor& value, double scale,
+             const AttentionInput& input) const;
   Tensor attend_selectively(const Tensor& normed, const Assignment& heads, const AttentionInput& input) const;
 
   std::string prefix_;
+  void make_latent_parameters(const DecoderSpec& spec, uint64_t seed);
+
   Tensor query_, key_, value_, output_, query_norm_, key_norm_;
+  Tensor query_bias_, key_bias_, value_bias_, output_bias_, sinks_;
+  // Latent attention: query_ is the second matrix of two when there is query_down_; key_ makes the small
+  // vector and the key's rotary part, value_ keys and values from that vector, which key_norm_ norms.
+  Tensor query_down_;
+  bool latent_ = false;
   std::unique_ptr<Router> router_;
 };
 

@@ -10,6 +10,7 @@
 #include "gatewright/base/quoted.h"
 #include "gatewright/formats/safetensors.h"
 #include "gatewright/models/configuration_json.h"
+#include "gatewright/models/published_model.h"
 
 namespace gatewright {
 namespace {
@@ -140,6 +141,7 @@ void save_model(const std::filesystem::path& folder, const Decoder& model, std::
 }
 
 Decoder load_decoder(const std::filesystem::path& folder, const std::function<void(DecoderSpec&)>& change) {
+  if (is_published_model(folder)) return load_published(ModelFile(folder), WeightStorage::kMapped, change);
   if (!std::filesystem::is_directory(folder)) fail("there is no model folder {}", folder.string());
   const std::filesystem::path config = folder / "config.json", weights = folder / "model.safetensors";
   if (!std::filesystem::exists(weights))

@@ -24,7 +24,8 @@ void read_weights(const std::filesystem::path& file, const ParameterList& parame
 /// beside and renamed.
 void save_model(const std::filesystem::path& folder, const Decoder& model, std::string_view tokenizer_json);
 
-/// The decoder of a model folder; errors name the file.
+/// The decoder of a model folder, or of a published model's file (published_model.h), whose weights stay
+/// mapped; errors name the file.
 /// @param change  may give routers other parameters before the decoder is made (shapes must stay)
 Decoder load_decoder(const std::filesystem::path& folder,
                      const std::function<void(DecoderSpec&)>& change = {});

@@ -119,6 +119,23 @@ struct Count {
   static constexpr std::string_view kWhat = "the model's number of parameters";
 };
 
+/// Of the matrices and norms of latent attention.
+Count latent_parameters(const DecoderSpec& s, const LatentAttentionSpec& l) {
+  const Count heads = s.num_heads, queries = heads * (l.nope_dim + l.rope_dim);
+  const Count query =
+      l.query_rank > 0 ? l.query_rank * (queries + s.hidden_size + 1) : queries * s.hidden_size;
+  return query + s.hidden_size * (Count(l.key_value_rank) + l.rope_dim) + l.key_value_rank +
+         l.key_value_rank * (heads * (l.nope_dim + l.value_dim)) + s.hidden_size * (heads * l.value_dim);
+}
+
+/// Of the attention's biases and sinks.
+Count attention_bias_parameters(const DecoderSpec& s) {
+  Count count = s.attention_sinks ? s.num_heads : 0;
+  if (s.query_key_value_bias) count += (Count(s.num_heads) + 2 * s.num_kv_heads) * s.head_dim;
+  if (s.output_bias) count += s.hidden_size;
+  return count;
+}
+
 /// Of the projections of all heads.
 Count head_parameters(const DecoderSpec& s) {
   const Count query = Count(s.num_heads) * s.head_dim, key = Count(s.num_kv_heads) * s.head_dim;
@@ -167,7 +184,7 @@ Count router_parameters(const RouterSpec& router, Count experts, Count hidden) {
 
 Count ffn_parameters(const std::string& activation, const Values& values, int64_t hidden_size,
                      int64_t copies) {
-  const bool gated = activation == "swiglu";
+  const bool gated = activation == "swiglu" || activation == "clamped_swiglu";
   const int64_t given = values.integer("width");
   const Count width =
       copies *
@@ -183,7 +200,8 @@ struct AttentionParameters {
 };
 
 AttentionParameters attention_parameters(const DecoderSpec& s) {
-  const Count heads = head_parameters(s), norms = attention_norm_parameters(s);
+  if (s.latent) return {.total = latent_parameters(s, *s.latent), .active = latent_parameters(s, *s.latent)};
+  const Count heads = head_parameters(s) + attention_bias_parameters(s), norms = attention_norm_parameters(s);
   if (!s.selective_attention) return {.total = heads + norms, .active = heads + norms};
   const RouterSpec& router = s.selective_attention->router;
   const Count always = norms + router_parameters(router, s.num_heads, s.hidden_size);

@@ -7,17 +7,11 @@
 #include <string>
 #include <vector>
 
+#include "gatewright/models/families/architecture.h"
 #include "gatewright/routing/rounds.h"
 #include "gatewright/routing/router.h"
 
 namespace gatewright {
-
-/// Where queries and keys are normalised before the rotary embedding.
-enum class QueryKeyNorm {
-  kNone,
-  kHead,        // each head by itself (Qwen3)
-  kProjection,  // the whole projection (OLMoE)
-};
 
 /// The feed-forward half of one layer: dense, or a router and a bank of experts.
 struct FeedForwardSpec {
@@ -43,17 +37,31 @@ struct DecoderSpec {
   int64_t num_heads = 0;
   int64_t num_kv_heads = 0;
   int64_t head_dim = 0;
-  int64_t max_positions = 4096;  // recorded in config.json; rotary tables grow as needed
-  int64_t sliding_window = 0;    // positions a query looks back, itself included; 0 = all
-  double rope_theta = 10000.0;
+  int64_t max_positions = 4096;       // recorded in config.json; rotary tables grow as needed
+  int64_t sliding_window = 0;         // positions a query looks back, itself included; 0 = all
+  std::vector<int64_t> windows = {};  // of each layer, instead of sliding_window; empty: the same in all
+  RotarySpec rotary = {};
   double rms_norm_eps = 1e-5;
   double initializer_range = 0.02;  // standard deviation of normal initial weights
   QueryKeyNorm query_key_norm = QueryKeyNorm::kProjection;
+  bool query_key_value_bias = false;
+  bool output_bias = false;      // of the attention's output projection
+  bool attention_sinks = false;  // a learned logit for each head in the softmax's sum (GPT-OSS)
+  double clip_qkv = 0;           // queries, keys and values are clamped to +- this; 0: not
+  std::optional<LatentAttentionSpec> latent = {};  // multi-head latent attention; none: plain
   bool tie_word_embeddings = false;
   std::optional<SelectiveAttentionSpec> selective_attention = {};  // of all layers; none: plain attention
   std::vector<FeedForwardSpec> layers = {};
 
+  /// The family that the model was read as and is written as; none: our own kind of folder.
+  std::string family = {};
+
   int64_t num_layers() const { return static_cast<int64_t>(layers.size()); }
+  int64_t window(int64_t layer) const {
+    return windows.empty() ? sliding_window : windows[static_cast<size_t>(layer)];
+  }
+  /// Values of a head that the rotary embedding turns.
+  int64_t rotary_width() const { return latent ? latent->rope_dim : head_dim; }
 };
 
 /// Fails (UsageError) with every disagreement between the values: heads that do not divide, no layers, odd

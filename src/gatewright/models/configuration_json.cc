@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <span>
 
+#include "gatewright/base/json_keys.h"
 #include "gatewright/base/nearest.h"
 #include "gatewright/base/quoted.h"
 #include "gatewright/experts/registry.h"
@@ -12,7 +13,6 @@ namespace {
 
 /// More than any model has; a bound on what a file may make us build.
 constexpr int64_t kMostLayers = 1024;
-constexpr int64_t kLargestSize = int64_t{1} << 24;
 
 OrderedJson to_json(const Value& value) {
   return std::visit([](const auto& x) { return OrderedJson(x); }, value);
@@ -40,32 +40,6 @@ Value from_json(const Json& json, std::string_view what) {
   fail("{}: a value of a kind that no parameter has: {}", what, json.dump().substr(0, 60));
 }
 
-/// A typed key of an object; errors name file and key.
-template <typename T>
-T read(const Json& json, const char* key, std::string_view what) {
-  const auto it = json.find(key);
-  if (it == json.end()) fail("{}: the key '{}' is missing", what, key);
-  try {
-    if constexpr (std::is_same_v<T, int64_t>)
-      require(it->is_number_integer(), "{}: '{}' must be a whole number", what, key);
-    return it->get<T>();
-  } catch (const Json::exception&) {
-    fail("{}: '{}' has the wrong type: {}", what, key, it->dump().substr(0, 60));
-  }
-}
-
-template <typename T>
-T read_or(const Json& json, const char* key, T otherwise, std::string_view what) {
-  const auto it = json.find(key);
-  return it == json.end() || it->is_null() ? otherwise : read<T>(json, key, what);
-}
-
-int64_t read_size(const Json& json, const char* key, std::string_view what, int64_t most = kLargestSize) {
-  const auto value = read<int64_t>(json, key, what);
-  require(value >= 1 && value <= most, "{}: '{}' must be in [1, {}], got {}", what, key, most, value);
-  return value;
-}
-
 /// A key that our own objects do not have is a mistake; Hugging Face's top level may hold any.
 void check_keys(const Json& json, std::span<const std::string> known, const char* object,
                 std::string_view what) {
@@ -79,7 +53,7 @@ void check_keys(const Json& json, std::span<const std::string> known, const char
 template <typename Factory>
 Piece piece_from_json(const Registry<Factory>& registry, const Json& json, std::string_view what) {
   require(json.is_object(), "{}: a {} must be an object with a name", what, registry.kind());
-  const auto name = read<std::string>(json, "name", what);
+  const auto name = read_key<std::string>(json, "name", what);
   std::map<std::string, Value> given;
   for (const auto& [key, value] : json.items()) {
     if (key != "name") given[key] = from_json(value, what);
@@ -88,7 +62,7 @@ Piece piece_from_json(const Registry<Factory>& registry, const Json& json, std::
 }
 
 Piece decorator_from_json(const Json& json, std::string_view what) {
-  const auto name = read<std::string>(json, "name", what);
+  const auto name = read_key<std::string>(json, "name", what);
   if (scorer_decorators().find(name)) return piece_from_json(scorer_decorators(), json, what);
   return piece_from_json(choice::selector_decorators(), json, what);
 }
@@ -98,18 +72,19 @@ RouterSpec router_from_json(const Json& json, std::string_view what) {
                                                 "scale",  "gate_gradient", "decorators", "balance"};
   check_keys(json, keys, "router", what);
   RouterSpec router{
-      .scorer = piece_from_json(scorers(), read<Json>(json, "scorer", what), what),
-      .selector = piece_from_json(choice::selectors(), read<Json>(json, "selector", what), what)};
-  router.activation = choice::parse_activation(read_or<std::string>(json, "activation", "softmax", what));
-  router.weights.weighting = choice::parse_weighting(read_or<std::string>(json, "weights", "as_is", what));
-  router.weights.scale = read_or<double>(json, "scale", 1.0, what);
-  const auto gradient = read_or<std::string>(json, "gate_gradient", "none", what);
+      .scorer = piece_from_json(scorers(), read_key<Json>(json, "scorer", what), what),
+      .selector = piece_from_json(choice::selectors(), read_key<Json>(json, "selector", what), what)};
+  router.activation = choice::parse_activation(read_key_or<std::string>(json, "activation", "softmax", what));
+  router.weights.weighting =
+      choice::parse_weighting(read_key_or<std::string>(json, "weights", "as_is", what));
+  router.weights.scale = read_key_or<double>(json, "scale", 1.0, what);
+  const auto gradient = read_key_or<std::string>(json, "gate_gradient", "none", what);
   require(gradient == "none" || gradient == "straight_through",
           "{}: 'gate_gradient' must be none or straight_through, got {}", what, Quoted{gradient});
   router.weights.straight_through = gradient == "straight_through";
-  for (const Json& d : read_or<Json>(json, "decorators", Json::array(), what))
+  for (const Json& d : read_key_or<Json>(json, "decorators", Json::array(), what))
     router.decorators.push_back(decorator_from_json(d, what));
-  for (const Json& b : read_or<Json>(json, "balance", Json::array(), what))
+  for (const Json& b : read_key_or<Json>(json, "balance", Json::array(), what))
     router.balance.push_back(piece_from_json(balance_terms(), b, what));
   return router;
 }
@@ -142,14 +117,14 @@ OrderedJson attention_to_json(const SelectiveAttentionSpec& spec) {
 SelectiveAttentionSpec attention_from_json(const Json& json, std::string_view what) {
   static const std::vector<std::string> keys = {"kind", "positions", "init", "router"};
   check_keys(json, keys, "attention", what);
-  const auto kind = read<std::string>(json, "kind", what);
+  const auto kind = read_key<std::string>(json, "kind", what);
   require(kind == "selective", "{}: an attention's kind must be selective, got {}", what, Quoted{kind});
-  const auto positions = read_or<std::string>(json, "positions", "original", what);
+  const auto positions = read_key_or<std::string>(json, "positions", "original", what);
   require(positions == "original" || positions == "subsequence",
           "{}: 'positions' must be original or subsequence, got {}", what, Quoted{positions});
-  const auto init = read_or<double>(json, "init", 0, what);
+  const auto init = read_key_or<double>(json, "init", 0, what);
   require(init >= 0, "{}: 'init' must not be negative, got {}", what, init);
-  return {.router = router_from_json(read<Json>(json, "router", what), what),
+  return {.router = router_from_json(read_key<Json>(json, "router", what), what),
           .subsequence_positions = positions == "subsequence",
           .init = init};
 }
@@ -164,8 +139,8 @@ RoundsSpec rounds_from_json(const Json& json, std::string_view what) {
   static const std::vector<std::string> keys = {"count", "residual", "independent_gating"};
   check_keys(json, keys, "rounds", what);
   return {.rounds = read_size(json, "count", what, kMostRounds),
-          .residual = parse_round_residual(read<std::string>(json, "residual", what)),
-          .independent_gating = read<bool>(json, "independent_gating", what)};
+          .residual = parse_round_residual(read_key<std::string>(json, "residual", what)),
+          .independent_gating = read_key<bool>(json, "independent_gating", what)};
 }
 
 bool same(const FeedForwardSpec& a, const FeedForwardSpec& b) {
@@ -233,7 +208,7 @@ FeedForwardSpec olmoe_layer(const Json& json, std::string_view what) {
       .selector = {
           .name = "top_k",
           .values = Values(choice::selectors().at("top_k").spec.parameters, {{"top_k", top_k}}, "top_k")}};
-  if (read_or<bool>(json, "norm_topk_prob", false, what))
+  if (read_key_or<bool>(json, "norm_topk_prob", false, what))
     layer.router.weights.weighting = choice::Weighting::kRenormalised;
   return layer;
 }
@@ -243,8 +218,9 @@ void check_fixed(const Json& json, std::string_view what) {
   for (const char* key : {"clip_qkv", "rope_scaling"})
     require(!json.contains(key) || json[key].is_null(), "{}: '{}' is not supported, it must be null", what,
             key);
-  require(!read_or<bool>(json, "attention_bias", false, what), "{}: 'attention_bias' is not supported", what);
-  const auto activation = read_or<std::string>(json, "hidden_act", "silu", what);
+  require(!read_key_or<bool>(json, "attention_bias", false, what), "{}: 'attention_bias' is not supported",
+          what);
+  const auto activation = read_key_or<std::string>(json, "hidden_act", "silu", what);
   require(activation == "silu", "{}: 'hidden_act' must be silu, got {}", what, Quoted{activation});
 }
 
@@ -262,7 +238,7 @@ void check_agreement(const Json& json, const DecoderSpec& spec, std::string_view
 }
 
 void read_layers(DecoderSpec& spec, const Json& json, int64_t num_layers, std::string_view what) {
-  const auto type = read<std::string>(json, "model_type", what);
+  const auto type = read_key<std::string>(json, "model_type", what);
   const auto own = json.find("gatewright");
   require(type == "olmoe" || type == "gatewright",
           "{}: model_type {} is not known here; there is: gatewright, olmoe", what, Quoted{type});
@@ -274,10 +250,10 @@ void read_layers(DecoderSpec& spec, const Json& json, int64_t num_layers, std::s
   }
   static const std::vector<std::string> keys = {"qk_norm", "attention", "layers"};
   check_keys(*own, keys, "gatewright", what);
-  spec.query_key_norm = parse_norm(read<std::string>(*own, "qk_norm", what), what);
+  spec.query_key_norm = parse_norm(read_key<std::string>(*own, "qk_norm", what), what);
   if (own->contains("attention")) spec.selective_attention = attention_from_json((*own)["attention"], what);
-  spec.initializer_range = read_or<double>(json, "initializer_range", 0.02, what);
-  const Json layers = read<Json>(*own, "layers", what);
+  spec.initializer_range = read_key_or<double>(json, "initializer_range", 0.02, what);
+  const Json layers = read_key<Json>(*own, "layers", what);
   require(layers.is_array() && !layers.empty(), "{}: 'gatewright.layers' must be a list", what);
   // One entry stands for all layers.
   require(layers.size() == 1 || static_cast<int64_t>(layers.size()) == num_layers,
@@ -313,16 +289,17 @@ FeedForwardSpec feed_forward_from_json(const Json& json, std::string_view what) 
                                         routed = {"kind",   "num_experts", "experts", "expert_decorators",
                                                   "router", "rounds"};
   require(json.is_object(), "{}: a layer must be an object with a kind", what);
-  const auto kind = read<std::string>(json, "kind", what);
+  const auto kind = read_key<std::string>(json, "kind", what);
   require(kind == "dense" || kind == "routed", "{}: a layer's kind must be dense or routed, got {}", what,
           Quoted{kind});
   check_keys(json, kind == "dense" ? dense : routed, "layers", what);
   if (kind == "dense") return {.routed = false, .dense_width = read_size(json, "intermediate_size", what)};
-  FeedForwardSpec layer{.routed = true,
-                        .num_experts = read_size(json, "num_experts", what, 65536),
-                        .experts = piece_from_json(expert_banks(), read<Json>(json, "experts", what), what),
-                        .router = router_from_json(read<Json>(json, "router", what), what)};
-  for (const Json& d : read_or<Json>(json, "expert_decorators", Json::array(), what))
+  FeedForwardSpec layer{
+      .routed = true,
+      .num_experts = read_size(json, "num_experts", what, 65536),
+      .experts = piece_from_json(expert_banks(), read_key<Json>(json, "experts", what), what),
+      .router = router_from_json(read_key<Json>(json, "router", what), what)};
+  for (const Json& d : read_key_or<Json>(json, "expert_decorators", Json::array(), what))
     layer.expert_decorators.push_back(piece_from_json(expert_bank_decorators(), d, what));
   if (json.contains("rounds")) layer.rounds = rounds_from_json(json["rounds"], what);
   return layer;
@@ -342,7 +319,7 @@ OrderedJson to_config_json(const DecoderSpec& spec) {
                       {"hidden_act", "silu"},
                       {"attention_bias", false},
                       {"rms_norm_eps", spec.rms_norm_eps},
-                      {"rope_theta", spec.rope_theta},
+                      {"rope_theta", spec.rotary.theta},
                       {"initializer_range", spec.initializer_range},
                       {"tie_word_embeddings", spec.tie_word_embeddings},
                       {"torch_dtype", "float32"}};
@@ -372,12 +349,12 @@ DecoderSpec read_spec(const Json& json, std::string_view what) {
                           : spec.num_heads;
   spec.head_dim =
       json.contains("head_dim") ? read_size(json, "head_dim", what) : spec.hidden_size / spec.num_heads;
-  spec.max_positions = read_or<int64_t>(json, "max_position_embeddings", 4096, what);
-  spec.sliding_window = read_or<int64_t>(json, "sliding_window", 0, what);
-  spec.rope_theta = read_or<double>(json, "rope_theta", 10000.0, what);
-  spec.rms_norm_eps = read_or<double>(json, "rms_norm_eps", 1e-5, what);
-  spec.tie_word_embeddings = read_or<bool>(json, "tie_word_embeddings", false, what);
-  require(spec.rope_theta > 0 && spec.rms_norm_eps > 0 && spec.sliding_window >= 0,
+  spec.max_positions = read_key_or<int64_t>(json, "max_position_embeddings", 4096, what);
+  spec.sliding_window = read_key_or<int64_t>(json, "sliding_window", 0, what);
+  spec.rotary.theta = read_key_or<double>(json, "rope_theta", 10000.0, what);
+  spec.rms_norm_eps = read_key_or<double>(json, "rms_norm_eps", 1e-5, what);
+  spec.tie_word_embeddings = read_key_or<bool>(json, "tie_word_embeddings", false, what);
+  require(spec.rotary.theta > 0 && spec.rms_norm_eps > 0 && spec.sliding_window >= 0,
           "{}: rope_theta and rms_norm_eps must be positive, sliding_window not negative", what);
   check_fixed(json, what);
   read_layers(spec, json, num_layers, what);

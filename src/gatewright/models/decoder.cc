@@ -8,6 +8,7 @@
 #include "gatewright/base/error.h"
 #include "gatewright/base/hash.h"
 #include "gatewright/experts/feed_forward.h"
+#include "gatewright/experts/packed_tensor.h"
 #include "gatewright/experts/registry.h"
 #include "gatewright/layers/linear.h"
 #include "gatewright/layers/rms_norm.h"
@@ -195,9 +196,13 @@ DecoderOutput Decoder::forward(const Batch& batch, const ForwardOptions& options
     const Tensor attended = add_and_norm(layer.input_norm);
     if (Router* router = layer.attention.router())
       output.attention.push_back(router->route(attended.reshape({rows * length, hidden}), of_heads));
-    delta = layer.attention.forward(
-        attended, layer.attention.router() ? &output.attention.back() : nullptr,
-        {.spec = spec_, .batch = batch, .rotary = table, .positions = positions, .cache = cache});
+    delta = layer.attention.forward(attended, layer.attention.router() ? &output.attention.back() : nullptr,
+                                    {.spec = spec_,
+                                     .batch = batch,
+                                     .rotary = table,
+                                     .positions = positions,
+                                     .cache = cache,
+                                     .window = spec_.window(static_cast<int64_t>(i))});
     const Tensor normed = add_and_norm(layer.post_attention_norm).view({rows * length, hidden});
     if (layer.routers.empty()) {
       delta = dense_ffn(normed, layer.dense, Activation::swiglu).view_as(x);
@@ -218,12 +223,19 @@ DecoderOutput Decoder::forward(const Batch& batch, const ForwardOptions& options
 }
 
 const RotaryTable& Decoder::rotary_table(int64_t positions) {
+  // LongRoPE turns long texts by other angles than short ones.
+  const bool long_text =
+      spec_.rotary.scaling == RotaryScaling::kLongRope && positions > spec_.rotary.original_positions;
   const int64_t have = rotary_.cosine.defined() ? rotary_.cosine.size(0) : 0;
-  if (positions > have || rotary_.cosine.device() != embedding_.device())
-    rotary_ = make_rotary_table(std::max<int64_t>({positions, 2 * have, 256}), spec_.head_dim,
-                                spec_.rope_theta, embedding_.device());
+  if (positions <= have && long_text == rotary_is_long_ && rotary_.cosine.device() == device())
+    return rotary_;
+  const RotaryFrequencies frequencies = rotary_frequencies(spec_.rotary, spec_.rotary_width(), positions);
+  rotary_ = make_rotary_table(std::max<int64_t>({positions, 2 * have, 256}), frequencies, device());
+  rotary_is_long_ = long_text;
   return rotary_;
 }
+
+at::Device Decoder::device() const { return norm_.device(); }
 
 const Tensor& Decoder::head() const { return spec_.tie_word_embeddings ? embedding_ : head_; }
 
@@ -246,14 +258,21 @@ ParameterList Decoder::parameters() const {
 
 int64_t Decoder::num_parameters() const {
   int64_t count = 0;
-  for (const NamedTensor& p : parameters()) count += p.trainable ? p.tensor.numel() : 0;
+  for (const NamedTensor& p : parameters()) count += p.trainable ? num_values(p.tensor) : 0;
   return count;
 }
 
 void Decoder::to(const at::Device& device) {
   const at::NoGradGuard no_grad;
   // The tensors are shared with the layers: their storage moves, they stay.
-  for (NamedTensor& p : parameters()) p.tensor.set_data(p.tensor.to(device));
+  for (NamedTensor& p : parameters()) {
+    require(device.is_cpu() || !is_packed(p.tensor),
+            "{} is packed as its file has it, which the CPU computes with only; leave the device out, or "
+            "convert the "
+            "file to f32 first",
+            p.name);
+    p.tensor.set_data(p.tensor.to(device));
+  }
 }
 
 bool Decoder::wants_counting_pass() const {

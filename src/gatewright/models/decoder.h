@@ -51,6 +51,7 @@ class Decoder {
   /// Number of values in all trainable parameters.
   int64_t num_parameters() const;
   void to(const at::Device& device);
+  at::Device device() const;
 
   /// Whether the micro-batches of a step must run once with ForwardOptions::counting before it is learned
   /// from.
@@ -78,6 +79,7 @@ class Decoder {
   Tensor embedding_, norm_, head_;
   std::vector<std::unique_ptr<Layer>> layers_;
   RotaryTable rotary_;
+  bool rotary_is_long_ = false;  // LongRoPE's angles for long texts
 };
 
 }  // namespace gatewright

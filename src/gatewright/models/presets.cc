@@ -39,7 +39,7 @@ PresetFactory preset(const Shape& shape) {
                      .num_heads = shape.heads,
                      .num_kv_heads = shape.kv_heads,
                      .head_dim = shape.head_dim,
-                     .rope_theta = shape.rope_theta,
+                     .rotary = {.theta = shape.rope_theta},
                      .query_key_norm = shape.norm,
                      .tie_word_embeddings = shape.tied};
     spec.layers.assign(static_cast<size_t>(shape.layers), feed_forward(shape));

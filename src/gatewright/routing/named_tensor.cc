@@ -1,14 +1,24 @@
 #include "gatewright/routing/named_tensor.h"
 
 #include <span>
+#include <utility>
 
 #include "gatewright/base/parallel.h"
 
 namespace gatewright {
+namespace {
+
+thread_local bool without_initial_weights = false;
+
+}  // namespace
+
+WithoutInitialWeights::WithoutInitialWeights() : before_(std::exchange(without_initial_weights, true)) {}
+WithoutInitialWeights::~WithoutInitialWeights() { without_initial_weights = before_; }
 
 Tensor normal_parameter(at::IntArrayRef shape, double standard_deviation, RandomStream& random) {
   constexpr uint64_t kWordsPerNormal = 4;
   Tensor result = at::empty(shape, at::kFloat);
+  if (without_initial_weights) return result.set_requires_grad(true);
   float* values = result.data_ptr<float>();
   const uint64_t start = random.position();
   parallel_for(0, result.numel(), 4096, [&](int64_t begin, int64_t end) {

@@ -22,6 +22,19 @@ struct NamedTensor {
 
 using ParameterList = std::vector<NamedTensor>;
 
+/// While one lives, new parameters of this thread are not drawn and have no values yet: for models whose
+/// weights are read from a file right after. (Memory that is never written to is never there.)
+class WithoutInitialWeights {
+ public:
+  WithoutInitialWeights();
+  ~WithoutInitialWeights();
+  WithoutInitialWeights(const WithoutInitialWeights&) = delete;
+  WithoutInitialWeights& operator=(const WithoutInitialWeights&) = delete;
+
+ private:
+  bool before_;
+};
+
 /// Normal draws of a stream as a leaf tensor with gradient, float32: the same values on every machine, with
 /// any number of threads and with every LibTorch.
 Tensor normal_parameter(at::IntArrayRef shape, double standard_deviation, RandomStream& random);

@@ -107,7 +107,7 @@ RecipeTable preset_tables(const DecoderSpec& spec, const std::string& location) 
   put("qk_norm", std::string(spec.query_key_norm == QueryKeyNorm::kNone   ? "none"
                              : spec.query_key_norm == QueryKeyNorm::kHead ? "head"
                                                                           : "projection"));
-  put("rope_theta", spec.rope_theta);
+  put("rope_theta", spec.rotary.theta);
   put("tie_word_embeddings", spec.tie_word_embeddings);
   const FeedForwardSpec& layer = spec.layers.front();
   if (!layer.routed) {
@@ -257,7 +257,7 @@ class Builder {
           model.hidden_size, model.num_heads);
     model.max_positions = whole(v, "max_position_embeddings");
     model.sliding_window = whole(v, "sliding_window");
-    model.rope_theta = number(v, "rope_theta");
+    model.rotary.theta = number(v, "rope_theta");
     model.rms_norm_eps = number(v, "rms_norm_eps");
     model.initializer_range = number(v, "init");
     const std::string& norm = text(v, "qk_norm");

@@ -41,7 +41,7 @@ StepResult Trainer::step() {
   int64_t bytes = 0;
   for (int64_t i = 0; i < options_.accumulate; ++i) {
     const PackedBatch packed = stream_.next(options_.batch_size);
-    batches.push_back(to_batch(packed, model_.head().device()));
+    batches.push_back(to_batch(packed, model_.device()));
     bytes += packed.bytes;
   }
   StepResult result = optimizer_.accumulate(batches);

@@ -41,7 +41,7 @@ ValidationResult validate_on(Decoder& model, ValidationStream& stream, int64_t b
   while (!interrupted()) {
     const PackedBatch packed = stream.next(batch_size);
     if (packed.sequences == 0) break;
-    const Batch batch = to_batch(packed, model.head().device());
+    const Batch batch = to_batch(packed, model.device());
     const DecoderOutput output = model.forward(batch);
     const Tensor losses = token_losses(output.hidden.reshape({-1, model.spec().hidden_size}), model.head(),
                                        batch.targets.reshape({-1}));

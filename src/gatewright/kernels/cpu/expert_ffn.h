@@ -13,7 +13,9 @@ enum class Activation {
   swiglu,  // h = silu(gate) * up           (Shazeer 2020, "GLU variants improve Transformer")
   gelu,    // h = up (1 + erf(up / sqrt 2)) / 2
   relu,    // h = max(up, 0)
-  silu     // h = up / (1 + exp(-up)), without a gate
+  silu,    // h = up / (1 + exp(-up)), without a gate
+  // h = (u + 1) g / (1 + exp(-1.702 g)), g = min(gate, 7), u = up in +- 7 (GPT-OSS); no kernel, tensor operations
+  clamped_swiglu
 };
 
 struct FfnSizes {

@@ -1,0 +1,47 @@
+// A published model from one format to the other, and llama2.c's files to GGUF. No LibTorch.
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "gatewright/models/families/model_file.h"
+
+namespace gatewright {
+
+struct ConvertOptions {
+  /// F32, F16 or BF16 for matrices in place of the file's type; none: as they are, and F32 for packed ones
+  /// that the format can't hold.
+  std::optional<DataType> type = {};
+  /// Bytes written, of all.
+  std::function<void(uint64_t done, uint64_t total)> progress = {};
+};
+
+struct ConvertReport {
+  uint64_t bytes = 0;
+  int64_t tensors = 0;
+  /// What other programs can't load of it, and what changed its type: a sentence each.
+  std::vector<std::string> notes = {};
+};
+
+/// Writes a GGUF file beside and renamed. Tensors keep their type but for vectors and routers, which are F32
+/// there.
+ConvertReport convert_to_gguf(const ModelFile& in, const std::filesystem::path& out,
+                              const ConvertOptions& options = {});
+
+/// Writes config.json, model.safetensors (in shards when it is large) and what of the tokenizer the file
+/// holds into a folder, config.json last.
+ConvertReport convert_to_folder(const ModelFile& in, const std::filesystem::path& folder,
+                                const ConvertOptions& options = {});
+
+/// A checkpoint of llama2.c (version 0: seven int32, then float32 weights), which has no name for its format:
+/// told by a header whose sizes give the file's length.
+bool is_llama2c(const std::filesystem::path& path);
+/// Its weights as a GGUF file of the architecture llama; with `tokenizer`, a tokenizer.bin of the same
+/// project, its vocabulary too.
+ConvertReport convert_llama2c(const std::filesystem::path& in, const std::filesystem::path& tokenizer,
+                              const std::filesystem::path& out);
+
+}  // namespace gatewright

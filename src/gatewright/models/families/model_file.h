@@ -1,0 +1,83 @@
+// A published model in a file: its architecture, and the rows of its tensors by our names, whatever format,
+// layout and types the file has. Nothing is read before it is asked for. No LibTorch.
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "gatewright/base/json.h"
+#include "gatewright/formats/gguf_metadata.h"
+#include "gatewright/formats/tensor_view.h"
+#include "gatewright/models/families/tensor_map.h"
+
+namespace gatewright {
+
+class ModelFile {
+ public:
+  /// A GGUF file (of a split model any part), or a folder with config.json and model.safetensors or its
+  /// index. Fails when the architecture is not known, or with every disagreement between it and the tensors:
+  /// layers, experts and tensors that are missing, too many or of another shape.
+  explicit ModelFile(const std::filesystem::path& path);
+
+  const std::filesystem::path& path() const { return path_; }
+  FileFormat format() const { return format_; }
+  const Architecture& architecture() const { return architecture_; }
+  const std::vector<ModelTensor>& tensors() const { return tensors_; }
+  /// By our name; fails when the model has none.
+  const ModelTensor& tensor(const std::string& name) const;
+
+  /// The type of all rows of a tensor; F32 when parts of it differ, or lie so that only their values can be
+  /// read.
+  DataType type_of(const ModelTensor& tensor) const;
+  /// Rows in the type above, contiguous: bytes of the file where they lie so, else put together in `storage`.
+  std::span<const std::byte> rows(const ModelTensor& tensor, int64_t first, int64_t count,
+                                  std::vector<std::byte>& storage) const;
+  /// The values of rows, float32 [count, columns].
+  void read_values(const ModelTensor& tensor, int64_t first, int64_t count, std::span<float> values) const;
+
+  /// Of a GGUF file, without the keys of a split; empty for folders.
+  const GgufMetadata& metadata() const { return metadata_; }
+  /// Of a folder; empty for GGUF files.
+  const OrderedJson& config() const { return config_; }
+  /// As they stand in the file.
+  const std::map<std::string, TensorView>& file_tensors() const { return *file_tensors_; }
+  /// Keeps the mapped bytes alive.
+  std::shared_ptr<const void> owner() const { return owner_; }
+
+ private:
+  void open_gguf();
+  void open_folder();
+  void check();
+
+  /// A row of ours in the file.
+  struct Place {
+    const RowRange* range;
+    int64_t row;   // of the range
+    int64_t left;  // rows of the range from here on
+  };
+  Place place(const ModelTensor& tensor, int64_t row) const;
+  void copy_row(const ModelTensor& tensor, const Place& at, DataType type, std::span<std::byte> out) const;
+  void read_row(const ModelTensor& tensor, const Place& at, std::span<float> out) const;
+  const std::vector<RowRange>& ranges(const ModelTensor& tensor) const;
+
+  std::filesystem::path path_;
+  FileFormat format_ = FileFormat::kGguf;
+  Architecture architecture_;
+  std::vector<ModelTensor> tensors_;
+  std::map<std::string, size_t> by_name_;
+  std::vector<size_t> alternative_;  // of each tensor, the one that the file has
+  GgufMetadata metadata_;
+  OrderedJson config_ = OrderedJson::object();
+  std::shared_ptr<const void> owner_;
+  const std::map<std::string, TensorView>* file_tensors_ = nullptr;
+};
+
+/// Whether there is a model that ModelFile reads: a GGUF file, or a folder whose config.json is of a known
+/// family and not of our own kind.
+bool is_published_model(const std::filesystem::path& path);
+
+}  // namespace gatewright
