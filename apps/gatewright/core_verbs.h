@@ -11,10 +11,11 @@ void add_list(Options& verb);
 void add_explain(Options& verb);
 void add_recipe(Options& verb);
 void add_tokenizer(Options& verb);
+void add_upcycle(Options& verb);
 
 inline std::map<std::string, AddVerb> core_verbs() {
-  return {{"list", add_list}, {"explain", add_explain}, {"recipe", add_recipe},
-          {"show", add_show}, {"convert", add_convert}, {"tokenizer", add_tokenizer}};
+  return {{"list", add_list},       {"explain", add_explain},     {"recipe", add_recipe},  {"show", add_show},
+          {"convert", add_convert}, {"tokenizer", add_tokenizer}, {"upcycle", add_upcycle}};
 }
 
 }  // namespace gatewright::command

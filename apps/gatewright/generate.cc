@@ -15,10 +15,11 @@ struct GenerateArguments {
   std::string model, prompt, device = "auto";
   GenerateOptions options;
   bool json = false, no_stop = false;
+  RoutingOverrides overrides;
 };
 
 void run(const GenerateArguments& a) {
-  Model model = load_model(a.model, a.device);
+  Model model = load_model(a.model, a.device, a.overrides);
   std::string text = a.prompt == "-" ? read_file("-") : a.prompt;
   std::vector<int32_t> prompt;
   // Documents begin with the end-of-text token in training.
@@ -44,7 +45,7 @@ void run(const GenerateArguments& a) {
 void add_generate(Options& verb) {
   const auto a = std::make_shared<GenerateArguments>();
   GenerateOptions& o = a->options;
-  verb.add("MODEL", a->model, "model folder").required();
+  verb.add("MODEL", a->model, "model folder, GGUF file, or name of a model in the cache folder").required();
   verb.add("--prompt", a->prompt, "text to continue; - reads standard input").required();
   verb.add("--tokens", o.max_tokens, "tokens at most").range(1, 1 << 20).show_default();
   verb.add("--temperature", o.temperature, "0: always the most likely token")
@@ -60,6 +61,7 @@ void add_generate(Options& verb) {
   verb.flag("--no-stop", a->no_stop, "go on after the end of the text");
   verb.add("--device", a->device, "auto, cpu or cuda").one_of({"auto", "cpu", "cuda"}).show_default();
   verb.flag("--json", a->json, "print JSON when it is done");
+  add_overrides(verb, a->overrides);
   add_threads(verb);
   verb.run([a] { run(*a); });
 }

@@ -21,6 +21,7 @@ struct InspectArguments {
   std::vector<std::string> data;
   int64_t sequence_length = 256, batch_size = 8, tokens = 200'000;
   bool json = false;
+  RoutingOverrides overrides;
 };
 
 /// Before the work: whether a trace of about its size can be written.
@@ -67,7 +68,7 @@ void inspect(const InspectArguments& a) {
   if (std::filesystem::is_regular_file(a.model) && is_trace(a.model))
     return print(a.json ? routing_json(a.model, analyse_trace(a.model), nullptr).dump(2) + "\n"
                         : routing_text(analyse_trace(a.model), nullptr));
-  Model model = load_model(a.model, a.device);
+  Model model = load_model(a.model, a.device, a.overrides);
   const RoutingAnalysis analysis = analyse_model(a, model);
   print(a.json ? routing_json(a.model, analysis, &model.tokenizer).dump(2) + "\n"
                : routing_text(analysis, &model.tokenizer));
@@ -77,7 +78,9 @@ void inspect(const InspectArguments& a) {
 
 void add_inspect(Options& verb) {
   const auto a = std::make_shared<InspectArguments>();
-  verb.add("MODEL", a->model, "model folder, or a trace that was written before").required();
+  verb.add("MODEL", a->model,
+           "model folder, GGUF file, name of a model in the cache folder, or a trace that was written before")
+      .required();
   verb.add("--data", a->data, "files and folders with text; top folders are domains").several();
   verb.add("--tokens", a->tokens, "about this many tokens, evenly spread; 0: all")
       .not_negative()
@@ -89,6 +92,7 @@ void add_inspect(Options& verb) {
   verb.add("--trace", a->trace, "also write every choice into this file (docs/trace-format.md)");
   verb.add("--device", a->device, "auto, cpu or cuda").one_of({"auto", "cpu", "cuda"}).show_default();
   verb.flag("--json", a->json, "print JSON");
+  add_overrides(verb, a->overrides);
   add_threads(verb);
   verb.run([a] { inspect(*a); });
 }

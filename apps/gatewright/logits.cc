@@ -5,8 +5,6 @@
 
 #include "gatewright/base/error.h"
 #include "gatewright/evaluate/trace_of.h"
-#include "gatewright/models/checkpoint.h"
-#include "gatewright/train/device.h"
 #include "model_folder.h"
 #include "tensor_verbs.h"
 
@@ -16,6 +14,7 @@ namespace {
 struct LogitsArguments {
   std::string model, tokens, device = "auto";
   bool json = false;
+  RoutingOverrides overrides;
 };
 
 std::vector<int64_t> parse_tokens(const std::string& text, int64_t vocab_size) {
@@ -48,8 +47,7 @@ OrderedJson routing_json(const RoutingRecord& record) {
 
 void logits(const LogitsArguments& a) {
   const at::NoGradGuard no_grad;
-  Decoder model = load_decoder(a.model);
-  model.to(choose_device(a.device));
+  Decoder model = load_decoder_only(a.model, a.device, a.overrides);
   const std::vector<int64_t> ids = parse_tokens(a.tokens, model.spec().vocab_size);
   const Tensor tokens = at::tensor(at::ArrayRef<int64_t>(ids), at::kLong).unsqueeze(0).to(model.device());
   const DecoderOutput output = model.forward({.tokens = tokens});
@@ -79,11 +77,12 @@ void logits(const LogitsArguments& a) {
 
 void add_logits(Options& verb) {
   const auto a = std::make_shared<LogitsArguments>();
-  verb.add("MODEL", a->model, "model folder").required();
+  verb.add("MODEL", a->model, "model folder, GGUF file, or name of a model in the cache folder").required();
   verb.add("--tokens", a->tokens, "token ids with commas between them").required();
   verb.add("--device", a->device, "auto, cpu or cuda").one_of({"auto", "cpu", "cuda"}).show_default();
   verb.flag("--json", a->json,
             "print JSON: tokens, logits [T][V], routing (experts and weights of each token)");
+  add_overrides(verb, a->overrides);
   add_threads(verb);
   verb.run([a] { logits(*a); });
 }

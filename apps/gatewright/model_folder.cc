@@ -11,6 +11,8 @@
 #include "gatewright/base/interrupt.h"
 #include "gatewright/base/parallel.h"
 #include "gatewright/models/checkpoint.h"
+#include "gatewright/models/families/model_file.h"
+#include "gatewright/models/families/model_lookup.h"
 #include "gatewright/report/terminal.h"
 #include "gatewright/text/tokenized_corpus.h"
 #include "gatewright/train/device.h"
@@ -44,18 +46,49 @@ class TemporaryFolder {
 
 }  // namespace
 
-Model load_model(const fs::path& folder, const std::string& device) {
-  if (!fs::is_directory(folder)) fail("there is no model folder {}", folder.string());
-  if (!fs::exists(folder / "config.json"))
-    fail("{} is not a model folder{}: it has no config.json", folder.string(),
-         fs::exists(folder / "checkpoint") ? ", its training has not finished" : "");
-  Tokenizer tokenizer = Tokenizer::load(folder / "tokenizer.json");
-  Decoder decoder = load_decoder(folder);
+namespace {
+
+/// Packed weights are computed with on the CPU only: that is where they go when nobody says otherwise.
+at::Device device_for(const fs::path& path, const std::string& device) {
+  return is_published_model(path) && device == "auto" ? at::Device(at::kCPU) : choose_device(device);
+}
+
+Decoder load_on(const fs::path& path, const std::string& device, const RoutingOverrides& overrides) {
+  Decoder decoder = load_decoder(path, [&](DecoderSpec& spec) { apply(overrides, spec); });
+  decoder.to(device_for(path, device));
+  return decoder;
+}
+
+}  // namespace
+
+Decoder load_decoder_only(const std::string& model, const std::string& device,
+                          const RoutingOverrides& overrides) {
+  return load_on(find_model(model), device, overrides);
+}
+
+Model load_model(const std::string& model, const std::string& device, const RoutingOverrides& overrides) {
+  const fs::path path = find_model(model);
+  const bool folder = fs::is_directory(path);
+  if (folder && !fs::exists(path / "config.json"))
+    fail("{} is not a model folder{}: it has no config.json", path.string(),
+         fs::exists(path / "checkpoint") ? ", its training has not finished" : "");
+  const fs::path of_tokenizer = folder ? path / "tokenizer.json" : path;
+  Tokenizer tokenizer = Tokenizer::load(of_tokenizer);
+  Decoder decoder = load_on(path, device, overrides);
   if (tokenizer.vocab_size() > decoder.spec().vocab_size)
-    fail("{} has {} tokens and {} only {}: they don't belong together", (folder / "tokenizer.json").string(),
-         tokenizer.vocab_size(), (folder / "config.json").string(), decoder.spec().vocab_size);
-  decoder.to(choose_device(device));
+    fail("{} has {} tokens and {} only {}: they don't belong together", of_tokenizer.string(),
+         tokenizer.vocab_size(), path.string(), decoder.spec().vocab_size);
   return {.decoder = std::move(decoder), .tokenizer = std::move(tokenizer)};
+}
+
+void add_overrides(Options& verb, RoutingOverrides& o) {
+  verb.add("--experts-per-token", o.experts_per_token,
+           "[LAYERS:]N, another number of experts, such as 4 or 0-7:2")
+      .repeated();
+  verb.add("--selector", o.selectors, "[LAYERS:]NAME[:VALUE], another selector, such as top_p:0.7")
+      .repeated();
+  verb.add("--omit", o.omit, "LAYERS:IDS, experts that no token visits, such as 3:0,5").repeated();
+  verb.add("--force", o.force, "LAYERS:IDS, experts that every token visits").repeated();
 }
 
 TextForModel::TextForModel(const std::vector<std::string>& paths, const Tokenizer& tokenizer)

@@ -9,6 +9,7 @@
 #include "command.h"
 #include "gatewright/base/json.h"
 #include "gatewright/models/decoder.h"
+#include "gatewright/models/routing_overrides.h"
 #include "gatewright/text/corpus.h"
 #include "gatewright/text/packing.h"
 #include "gatewright/text/tokenizer.h"
@@ -19,8 +20,16 @@ struct Model {
   Decoder decoder;
   Tokenizer tokenizer;
 };
-/// Reads config.json, model.safetensors and tokenizer.json; errors name the file. On the device asked for.
-Model load_model(const std::filesystem::path& folder, const std::string& device = "auto");
+/// A model folder, a GGUF file, or the name of a model in the cache folder; errors name the file. On the
+/// device asked for; weights that stay packed are for the CPU.
+Model load_model(const std::string& model, const std::string& device = "auto",
+                 const RoutingOverrides& overrides = {});
+/// The same without its tokenizer, which a file may lack.
+Decoder load_decoder_only(const std::string& model, const std::string& device,
+                          const RoutingOverrides& overrides);
+
+/// --experts-per-token, --selector, --omit and --force.
+void add_overrides(Options& verb, RoutingOverrides& overrides);
 
 /// All text of the paths as one validation part, tokenised.
 class TextForModel {

@@ -12,7 +12,8 @@ const std::vector<Verb>& verbs() {
        "An interrupted training (Ctrl-C, power cut) goes on when the same command is given again."},
       {"evaluate", "perplexity and bits per byte of a model on text, for each domain", Program::kTensor,
        "  gatewright evaluate my-model --data ~/books\n"
-       "  gatewright evaluate my-model --data ~/books --json | jq .bits_per_byte"},
+       "  gatewright evaluate my-model --data ~/books --json | jq .bits_per_byte\n"
+       "  gatewright evaluate smollm2-q4.gguf --against smollm2 --data ~/books --tokens 20000"},
       {"generate", "continue a text", Program::kTensor,
        "  gatewright generate my-model --prompt 'Once upon a time' --tokens 100\n"
        "  echo 'int main(' | gatewright generate my-model --prompt - --temperature 0"},
@@ -30,6 +31,10 @@ const std::vector<Verb>& verbs() {
        "  gatewright convert OLMoE-1B-7B-0924 olmoe.gguf\n"
        "  gatewright convert olmoe.gguf olmoe-folder --type bf16\n"
        "  gatewright convert stories260K.bin stories.gguf --tokenizer tok512.bin"},
+      {"upcycle", "a mixture of experts out of a dense model", Program::kCore,
+       "  gatewright upcycle smollm2 mixture.gguf --experts 8 --top-k 2\n"
+       "  gatewright upcycle smollm2 mixture.gguf --split neurons --grouping clustered --experts 8 --top-k "
+       "4"},
       {"tokenizer", "train and use tokenizers", Program::kCore,
        "  gatewright tokenizer train --vocab-size 16384 --out tokenizer.json ~/books\n"
        "  gatewright tokenizer show --tokenizer tokenizer.json 'some text'"},

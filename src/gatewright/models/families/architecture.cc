@@ -23,6 +23,12 @@ bool Architecture::uniform_experts() const {
   });
 }
 
+int64_t Architecture::leading_dense_layers() const {
+  const auto is_routed = [](const ArchitectureLayer& layer) { return layer.routed.has_value(); };
+  const auto first = std::ranges::find_if(layers, is_routed);
+  return std::all_of(first, layers.end(), is_routed) ? first - layers.begin() : -1;
+}
+
 const std::vector<Family>& families() {
   static const std::vector<Family> all = {
       {.model_type = "llama", .class_name = "LlamaForCausalLM", .gguf = "llama", .permuted_rotary = true},

@@ -85,6 +85,8 @@ struct Architecture {
   const RoutedSpec* first_routed() const;
   /// Whether all routed layers have as many experts, and as many of them a token.
   bool uniform_experts() const;
+  /// Dense layers that come before the first routed one; -1 when there are others, too.
+  int64_t leading_dense_layers() const;
   /// Values of a head that the rotary embedding turns.
   int64_t rotary_width() const { return latent ? latent->rope_dim : head_dim; }
 };

@@ -49,7 +49,7 @@ void write_values(std::span<const float> values, int64_t columns, DataType type,
 }
 
 /// Rows of ours that follow each other, in the type of the output.
-void write_rows(const ModelFile& in, const Source& first, int64_t count, DataType type,
+void write_rows(const ModelSource& in, const Source& first, int64_t count, DataType type,
                 const ByteSink& sink) {
   const ModelTensor& tensor = *first.tensor;
   const int64_t columns = tensor.columns(), at_once = std::max<int64_t>(1, kValuesAtOnce / columns);
@@ -67,7 +67,7 @@ void write_rows(const ModelFile& in, const Source& first, int64_t count, DataTyp
   }
 }
 
-void write_by_rows(const ModelFile& in, const FileTensor& file, DataType type, const ByteSink& sink) {
+void write_by_rows(const ModelSource& in, const FileTensor& file, DataType type, const ByteSink& sink) {
   const std::vector<Source> sources = sources_of(file);
   for (size_t begin = 0; begin < sources.size();) {
     size_t end = begin + 1;
@@ -80,7 +80,7 @@ void write_by_rows(const ModelFile& in, const FileTensor& file, DataType type, c
 }
 
 /// Matrices [columns, rows] of which our rows are the columns, one after the other.
-void write_transposed(const ModelFile& in, const FileTensor& file, DataType type, const ByteSink& sink) {
+void write_transposed(const ModelSource& in, const FileTensor& file, DataType type, const ByteSink& sink) {
   const int64_t width = file.shape.back(), height = file.shape[file.shape.size() - 2];
   std::vector<float> matrix(static_cast<size_t>(width * height)), row(static_cast<size_t>(height));
   for (size_t p = 0; p < file.parts.size(); ++p) {
@@ -96,7 +96,7 @@ void write_transposed(const ModelFile& in, const FileTensor& file, DataType type
   }
 }
 
-TensorPlan plan_of(const ModelFile& in, const FileTensor& file, DataType type) {
+TensorPlan plan_of(const ModelSource& in, const FileTensor& file, DataType type) {
   const bool transposed = file.parts[0].range.layout == RowLayout::kTransposed;
   return {.name = file.name,
           .dtype = type,
@@ -107,7 +107,7 @@ TensorPlan plan_of(const ModelFile& in, const FileTensor& file, DataType type) {
 }
 
 /// The type that all parts have; F32 when they differ, or when the rows become columns.
-DataType common_type(const ModelFile& in, const FileTensor& file) {
+DataType common_type(const ModelSource& in, const FileTensor& file) {
   const DataType first = in.type_of(*file.parts[0].tensor);
   const bool transposed = file.parts[0].range.layout == RowLayout::kTransposed;
   const bool same = std::ranges::all_of(
@@ -122,7 +122,7 @@ bool is_f32_in_gguf(const FileTensor& file) {
 }
 
 /// Whether every value is one of the type.
-bool fits(const ModelFile& in, const FileTensor& file, DataType type) {
+bool fits(const ModelSource& in, const FileTensor& file, DataType type) {
   for (const FileTensor::Part& part : file.parts) {
     const int64_t count = part.range.rows * part.tensor->columns();
     std::vector<float> values(static_cast<size_t>(count)), again(values.size());
@@ -182,11 +182,11 @@ void put_text(GgufMetadata& keys, const std::string& key, const std::filesystem:
 }
 
 /// What the files beside config.json say, as they stand.
-void add_files(GgufMetadata& keys, const ModelFile& in) {
+void add_files(GgufMetadata& keys, const ModelSource& in) {
   keys.set(kConfigKey, in.config().dump());
-  put_text(keys, kTokenizerKey, in.path() / "tokenizer.json");
-  put_text(keys, kTemplateKey, in.path() / "chat_template.jinja");
-  for (const char* name : kFilesBeside) put_text(keys, std::string(kFileKey) + name, in.path() / name);
+  put_text(keys, kTokenizerKey, in.folder() / "tokenizer.json");
+  put_text(keys, kTemplateKey, in.folder() / "chat_template.jinja");
+  for (const char* name : kFilesBeside) put_text(keys, std::string(kFileKey) + name, in.folder() / name);
   const auto settings = keys.text_or(std::string(kFileKey) + "tokenizer_config.json", "");
   if (settings.empty() || keys.contains(kTemplateKey)) return;
   const Json json = parse_json(settings, "tokenizer_config.json");
@@ -203,18 +203,18 @@ void write_files(const std::filesystem::path& folder, const GgufMetadata& keys) 
   for (const char* name : kFilesBeside) put(std::string(kFileKey) + name, name);
 }
 
-void copy_files(const std::filesystem::path& folder, const ModelFile& in) {
+void copy_files(const std::filesystem::path& folder, const ModelSource& in) {
   for (const std::string name : {"tokenizer.json", "tokenizer.model", "chat_template.jinja", kFilesBeside[0],
                                  kFilesBeside[1], kFilesBeside[2]}) {
-    if (std::filesystem::exists(in.path() / name))
-      write_file(folder / name, read_file(in.path() / name, kLargestText));
+    if (std::filesystem::exists(in.folder() / name))
+      write_file(folder / name, read_file(in.folder() / name, kLargestText));
   }
 }
 
-GgufMetadata metadata_for_gguf(const ModelFile& in) {
-  if (in.format() == FileFormat::kGguf) return in.metadata();
-  GgufMetadata keys;
+GgufMetadata metadata_for_gguf(const ModelSource& in) {
+  GgufMetadata keys = in.metadata();
   set_architecture(keys, in.architecture());
+  if (in.folder().empty()) return keys;
   keys.set("general.quantization_version", uint32_t{2});
   const std::optional<DataType> type = type_of_config(in.config());
   keys.set("general.file_type", uint32_t{type == DataType::kF16 ? 1U : type == DataType::kBF16 ? 32U : 0U});
@@ -225,7 +225,7 @@ GgufMetadata metadata_for_gguf(const ModelFile& in) {
 
 }  // namespace
 
-ConvertReport convert_to_gguf(const ModelFile& in, const std::filesystem::path& out,
+ConvertReport convert_to_gguf(const ModelSource& in, const std::filesystem::path& out,
                               const ConvertOptions& options) {
   const std::vector<FileTensor> files = file_tensors(in.tensors(), FileFormat::kGguf);
   ConvertReport report{.tensors = std::ssize(files)};
@@ -246,7 +246,7 @@ ConvertReport convert_to_gguf(const ModelFile& in, const std::filesystem::path& 
   return report;
 }
 
-ConvertReport convert_to_folder(const ModelFile& in, const std::filesystem::path& folder,
+ConvertReport convert_to_folder(const ModelSource& in, const std::filesystem::path& folder,
                                 const ConvertOptions& options) {
   const std::vector<FileTensor> files = file_tensors(in.tensors(), FileFormat::kHuggingFace);
   ConvertReport report{.tensors = std::ssize(files)};
@@ -273,7 +273,7 @@ ConvertReport convert_to_folder(const ModelFile& in, const std::filesystem::path
     report.notes.push_back(as_sentence(beyond, "Transformers"));
   make_folder(folder);
   write_safetensors_folder(folder, with_progress(std::move(plans), options));
-  in.format() == FileFormat::kGguf ? write_files(folder, in.metadata()) : copy_files(folder, in);
+  in.folder().empty() ? write_files(folder, in.metadata()) : copy_files(folder, in);
   write_file(folder / "config.json", config_from_architecture(in.architecture(), config).dump(2) + "\n");
   return report;
 }

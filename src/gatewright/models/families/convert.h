@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "gatewright/models/families/model_file.h"
+#include "gatewright/models/families/model_source.h"
 
 namespace gatewright {
 
@@ -28,12 +28,12 @@ struct ConvertReport {
 
 /// Writes a GGUF file beside and renamed. Tensors keep their type but for vectors and routers, which are F32
 /// there.
-ConvertReport convert_to_gguf(const ModelFile& in, const std::filesystem::path& out,
+ConvertReport convert_to_gguf(const ModelSource& in, const std::filesystem::path& out,
                               const ConvertOptions& options = {});
 
 /// Writes config.json, model.safetensors (in shards when it is large) and what of the tokenizer the file
 /// holds into a folder, config.json last.
-ConvertReport convert_to_folder(const ModelFile& in, const std::filesystem::path& folder,
+ConvertReport convert_to_folder(const ModelSource& in, const std::filesystem::path& folder,
                                 const ConvertOptions& options = {});
 
 /// A checkpoint of llama2.c (version 0: seven int32, then float32 weights), which has no name for its format:

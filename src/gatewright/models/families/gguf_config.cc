@@ -139,9 +139,9 @@ RotarySpec read_rotary(const Keys& k, const Tensors& tensors, int64_t width) {
 
 // --- feed-forward ---
 
-RoutedSpec read_routed(const Keys& k, const Family& family) {
-  RoutedSpec r{.width = k.has("expert_feed_forward_length") ? k.size("expert_feed_forward_length")
-                                                            : k.each_layer("feed_forward_length", 1)[0]};
+/// width: of the layer's feed-forward, where experts have no key of their own.
+RoutedSpec read_routed(const Keys& k, const Family& family, int64_t width) {
+  RoutedSpec r{.width = k.has("expert_feed_forward_length") ? k.size("expert_feed_forward_length") : width};
   r.renormalise = k.metadata.flag_or(k.key("expert_weights_norm"), family.renormalise);
   r.scale = k.number_or("expert_weights_scale", 1);
   if (r.scale == 0) r.scale = 1;  // as files say it that mean none
@@ -184,7 +184,7 @@ void read_layers(Architecture& a, const Keys& k, const Family& family, const Ten
     const auto layer = static_cast<int64_t>(i);
     ArchitectureLayer spec{.window = window_of(k, family, layer)};
     if (experts[i] > 0 && layer >= dense_layers) {
-      spec.routed = read_routed(k, family);
+      spec.routed = read_routed(k, family, width[i]);
       spec.routed->num_experts = experts[i];
       spec.routed->top_k = top_k[i];
     } else {
@@ -270,21 +270,29 @@ void set_number(GgufMetadata& keys, const std::string& key, double value) {
   keys.set(key, static_cast<float>(value));
 }
 
-/// One number when all layers have the same, else an array.
+/// Whether the dense layers can be told apart from the routed ones by a number.
+bool is_told_by_number(const Architecture& a, const Family& family) {
+  const int64_t dense = a.leading_dense_layers();
+  return dense == 0 || (dense > 0 && family.gguf == "deepseek2");
+}
+
+/// One number when all routed layers have the same, else an array with 0 for dense ones.
 template <typename Read>
-void set_each_layer(GgufMetadata& keys, const std::string& key, const Architecture& a, const Read& read) {
+void set_each_layer(GgufMetadata& keys, const std::string& key, const Architecture& a, const Family& family,
+                    const Read& read) {
   std::vector<uint32_t> values;
   for (const ArchitectureLayer& layer : a.layers)
     values.push_back(checked_cast<uint32_t>(layer.routed ? read(*layer.routed) : int64_t{0}, key));
-  if (a.uniform_experts()) return set_size(keys, key, read(*a.first_routed()));
+  if (a.uniform_experts() && is_told_by_number(a, family))
+    return set_size(keys, key, read(*a.first_routed()));
   keys.set(key, values);
 }
 
 void set_routed(GgufMetadata& keys, const std::string& p, const Architecture& a, const Family& family) {
   const RoutedSpec* r = a.first_routed();
   if (!r) return;
-  set_each_layer(keys, p + "expert_count", a, [](const RoutedSpec& x) { return x.num_experts; });
-  set_each_layer(keys, p + "expert_used_count", a, [](const RoutedSpec& x) { return x.top_k; });
+  set_each_layer(keys, p + "expert_count", a, family, [](const RoutedSpec& x) { return x.num_experts; });
+  set_each_layer(keys, p + "expert_used_count", a, family, [](const RoutedSpec& x) { return x.top_k; });
   const bool own_width = family.gguf != "llama" && family.gguf != "olmoe";
   if (own_width) set_size(keys, p + "expert_feed_forward_length", r->width);
   if (r->shared_gate) set_size(keys, p + "expert_shared_feed_forward_length", r->shared_width);
@@ -338,6 +346,24 @@ void set_attention(GgufMetadata& keys, const std::string& p, const Architecture&
 
 }  // namespace
 
+namespace {
+
+/// Of the dense layers where experts have a key of their own, else of each layer.
+void set_widths(GgufMetadata& keys, const std::string& key, const Architecture& a, const Family& family) {
+  const bool own_width = family.gguf != "llama" && family.gguf != "olmoe";
+  std::vector<uint32_t> widths;
+  for (const ArchitectureLayer& layer : a.layers) {
+    if (!layer.routed || !own_width)
+      widths.push_back(checked_cast<uint32_t>(layer.routed ? layer.routed->width : layer.dense_width, key));
+  }
+  if (widths.empty()) return set_size(keys, key, a.first_routed()->width);
+  if (std::ranges::all_of(widths, [&](uint32_t w) { return w == widths[0]; }))
+    return keys.set(key, widths[0]);
+  keys.set(key, widths);
+}
+
+}  // namespace
+
 void set_architecture(GgufMetadata& keys, const Architecture& a) {
   const Family& family = *find_family(a.family);
   const std::string p = family.gguf + ".";
@@ -347,9 +373,7 @@ void set_architecture(GgufMetadata& keys, const Architecture& a) {
   set_size(keys, p + "block_count", a.num_layers());
   set_size(keys, p + "context_length", a.max_positions);
   set_size(keys, p + "embedding_length", a.hidden_size);
-  const auto dense = std::ranges::find_if(a.layers, [](const ArchitectureLayer& l) { return !l.routed; });
-  set_size(keys, p + "feed_forward_length",
-           dense != a.layers.end() ? dense->dense_width : a.first_routed()->width);
+  set_widths(keys, p + "feed_forward_length", a, family);
   set_size(keys, p + "vocab_size", a.vocab_size);
   set_attention(keys, p, a);
   set_rotary(keys, p, a);
@@ -368,8 +392,9 @@ std::map<std::string, std::vector<float>> rotary_tensors(const Architecture& a) 
 
 std::vector<std::string> beyond_llama_cpp(const Architecture& a) {
   std::vector<std::string> beyond;
-  if (a.first_routed() && !a.uniform_experts())
-    beyond.emplace_back("layers with other numbers of experts, or of experts a token");
+  if (a.first_routed() && (!a.uniform_experts() || !is_told_by_number(a, *find_family(a.family))))
+    beyond.emplace_back(
+        "layers with other numbers of experts, or of experts a token, or dense ones among them");
   if (a.family == "olmoe" && a.num_kv_heads != a.num_heads)
     beyond.emplace_back("OLMoE with fewer key-value heads than heads");
   const RoutedSpec* routed = a.first_routed();

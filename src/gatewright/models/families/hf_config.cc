@@ -151,12 +151,12 @@ void read_deepseek(RoutedSpec& routed, const Config& c, bool v3) {
   routed.groups_used = c.size_or("topk_group", 1);
 }
 
-RoutedSpec read_routed(const Family& family, const Config& c) {
+/// width: of the layer's feed-forward, where experts have no key of their own.
+RoutedSpec read_routed(const Family& family, const Config& c, int64_t width) {
   RoutedSpec routed = routed_habits(family);
   const bool deepseek = family.gguf == "deepseek2";
   routed.renormalise = c.flag("norm_topk_prob", routed.renormalise);
-  routed.width =
-      c.has("moe_intermediate_size") ? c.size("moe_intermediate_size") : c.size("intermediate_size");
+  routed.width = c.size_or("moe_intermediate_size", width);
   if (deepseek) {
     read_deepseek(routed, c, family.model_type == "deepseek_v3");
     routed.shared_width = c.has("n_shared_experts") && c.json["n_shared_experts"] != 0
@@ -204,7 +204,8 @@ int64_t window_of(const Family& family, const Config& c, int64_t layer) {
 
 void read_layers(Architecture& a, const Family& family, const Config& c) {
   const auto count = static_cast<size_t>(read_size(c.json, "num_hidden_layers", c.what, kMostLayers));
-  std::vector<int64_t> experts, top_k;
+  const std::vector<int64_t> width = c.each_layer("intermediate_size", count);
+  std::vector<int64_t> experts(count, 0), top_k(count, 0);
   if (is_routed_family(family)) {
     experts = c.each_layer(family.num_experts_key.c_str(), count);
     top_k = c.each_layer("num_experts_per_tok", count);
@@ -212,10 +213,10 @@ void read_layers(Architecture& a, const Family& family, const Config& c) {
   for (size_t i = 0; i < count; ++i) {
     const auto layer = static_cast<int64_t>(i);
     ArchitectureLayer spec{.window = window_of(family, c, layer)};
-    if (is_dense_layer(family, c, layer)) {
-      spec.dense_width = c.size("intermediate_size");
+    if (is_dense_layer(family, c, layer) || experts[i] == 0) {
+      spec.dense_width = width[i];
     } else {
-      spec.routed = read_routed(family, c);
+      spec.routed = read_routed(family, c, width[i]);
       spec.routed->num_experts = experts[i];
       spec.routed->top_k = top_k[i];
     }
@@ -282,19 +283,32 @@ Architecture architecture_from_config(const Json& config, std::string_view what)
 
 namespace {
 
-template <typename Read>
-OrderedJson one_or_each(const Architecture& a, const Read& read) {
-  OrderedJson list = OrderedJson::array();
-  for (const ArchitectureLayer& layer : a.layers)
-    list.push_back(layer.routed ? read(*layer.routed) : int64_t{1});
-  return a.uniform_experts() ? OrderedJson(read(*a.first_routed())) : list;
+/// Whether config.json of the family can tell the dense layers from the routed ones.
+bool is_told_by_keys(const Architecture& a, const Family& family) {
+  const int64_t dense = a.leading_dense_layers();
+  return dense == 0 || family.gguf.starts_with("qwen") || (dense > 0 && family.gguf == "deepseek2");
 }
 
-int64_t dense_width(const Architecture& a) {
+/// One number when it is all routed layers', else a list with 0 for dense ones.
+template <typename Read>
+OrderedJson one_or_each(const Architecture& a, const Family& family, const Read& read) {
+  if (a.uniform_experts() && is_told_by_keys(a, family)) return read(*a.first_routed());
+  OrderedJson list = OrderedJson::array();
+  for (const ArchitectureLayer& layer : a.layers)
+    list.push_back(layer.routed ? read(*layer.routed) : int64_t{0});
+  return list;
+}
+
+/// Of the dense layers where experts have a key of their own, else of each layer.
+OrderedJson widths_json(const Architecture& a, const Family& family) {
+  const bool own_width = family.gguf == "deepseek2" || family.gguf.starts_with("qwen");
+  OrderedJson widths = OrderedJson::array();
   for (const ArchitectureLayer& layer : a.layers) {
-    if (!layer.routed) return layer.dense_width;
+    if (!layer.routed || !own_width) widths.push_back(layer.routed ? layer.routed->width : layer.dense_width);
   }
-  return 0;
+  if (widths.empty()) return a.first_routed()->width;
+  const bool same = std::ranges::all_of(widths, [&](const OrderedJson& w) { return w == widths[0]; });
+  return same ? widths[0] : widths;
 }
 
 void write_deepseek(OrderedJson& json, const Architecture& a, const RoutedSpec& r) {
@@ -304,16 +318,14 @@ void write_deepseek(OrderedJson& json, const Architecture& a, const RoutedSpec& 
   json["topk_method"] = r.selection_bias ? "noaux_tc" : r.num_groups > 1 ? "group_limited_greedy" : "greedy";
   json["n_group"] = r.num_groups;
   json["topk_group"] = r.groups_used;
-  const auto first =
-      std::ranges::find_if(a.layers, [](const ArchitectureLayer& l) { return l.routed.has_value(); });
-  json["first_k_dense_replace"] = first - a.layers.begin();
+  json["first_k_dense_replace"] = std::max<int64_t>(a.leading_dense_layers(), 0);
 }
 
 void write_routed(OrderedJson& json, const Architecture& a, const Family& family) {
   const RoutedSpec* routed = a.first_routed();
   if (!routed) return;
-  json[family.num_experts_key] = one_or_each(a, [](const RoutedSpec& r) { return r.num_experts; });
-  json["num_experts_per_tok"] = one_or_each(a, [](const RoutedSpec& r) { return r.top_k; });
+  json[family.num_experts_key] = one_or_each(a, family, [](const RoutedSpec& r) { return r.num_experts; });
+  json["num_experts_per_tok"] = one_or_each(a, family, [](const RoutedSpec& r) { return r.top_k; });
   if (family.model_type != "mixtral" && family.model_type != "gpt_oss")
     json["norm_topk_prob"] = routed->renormalise;
   if (family.gguf == "deepseek2") write_deepseek(json, a, *routed);
@@ -353,17 +365,14 @@ void write_latent(OrderedJson& json, const LatentAttentionSpec& latent) {
 OrderedJson config_from_architecture(const Architecture& a, const OrderedJson& config) {
   const Family& family = *find_family(a.family);
   OrderedJson json = config;
-  const RoutedSpec* routed = a.first_routed();
   json["architectures"] = {family.class_name};
   json["model_type"] = family.model_type;
   json["vocab_size"] = a.vocab_size;
   json["hidden_size"] = a.hidden_size;
-  const bool width_of_experts = routed && (family.model_type == "mixtral" || family.model_type == "olmoe" ||
-                                           family.model_type == "gpt_oss");
-  const int64_t width = width_of_experts ? routed->width : dense_width(a);
-  // A routed family without a dense layer still has the key.
-  if (width > 0 || !json.contains("intermediate_size"))
-    json["intermediate_size"] = width > 0 ? width : routed->width;
+  // Of a family that has experts only, published files keep a width that nothing reads.
+  if (!json.contains("intermediate_size") || a.leading_dense_layers() != 0 ||
+      !family.gguf.starts_with("qwen"))
+    json["intermediate_size"] = widths_json(a, family);
   json["num_hidden_layers"] = a.num_layers();
   json["num_attention_heads"] = a.num_heads;
   json["num_key_value_heads"] = a.num_kv_heads;
@@ -388,8 +397,9 @@ OrderedJson config_from_architecture(const Architecture& a, const OrderedJson& c
 
 std::vector<std::string> beyond_transformers(const Architecture& a) {
   std::vector<std::string> beyond;
-  if (a.first_routed() && !a.uniform_experts())
-    beyond.emplace_back("layers with other numbers of experts, or of experts a token");
+  if (a.first_routed() && (!a.uniform_experts() || !is_told_by_keys(a, *find_family(a.family))))
+    beyond.emplace_back(
+        "layers with other numbers of experts, or of experts a token, or dense ones among them");
   return beyond;
 }
 

@@ -289,12 +289,6 @@ std::span<const std::byte> ModelFile::rows(const ModelTensor& tensor, int64_t fi
   return storage;
 }
 
-void ModelFile::read_values(const ModelTensor& tensor, int64_t first, int64_t count,
-                            std::span<float> values) const {
-  std::vector<std::byte> storage;
-  unpack(type_of(tensor), rows(tensor, first, count, storage), values);
-}
-
 bool is_published_model(const std::filesystem::path& path) {
   if (std::filesystem::is_regular_file(path)) return is_gguf(path);
   const std::filesystem::path config = path / "config.json";

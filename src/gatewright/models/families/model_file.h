@@ -9,14 +9,11 @@
 #include <string>
 #include <vector>
 
-#include "gatewright/base/json.h"
-#include "gatewright/formats/gguf_metadata.h"
-#include "gatewright/formats/tensor_view.h"
-#include "gatewright/models/families/tensor_map.h"
+#include "gatewright/models/families/model_source.h"
 
 namespace gatewright {
 
-class ModelFile {
+class ModelFile : public ModelSource {
  public:
   /// A GGUF file (of a split model any part), or a folder with config.json and model.safetensors or its
   /// index. Fails when the architecture is not known, or with every disagreement between it and the tensors:
@@ -25,24 +22,23 @@ class ModelFile {
 
   const std::filesystem::path& path() const { return path_; }
   FileFormat format() const { return format_; }
-  const Architecture& architecture() const { return architecture_; }
-  const std::vector<ModelTensor>& tensors() const { return tensors_; }
+  const Architecture& architecture() const override { return architecture_; }
+  const std::vector<ModelTensor>& tensors() const override { return tensors_; }
   /// By our name; fails when the model has none.
   const ModelTensor& tensor(const std::string& name) const;
 
-  /// The type of all rows of a tensor; F32 when parts of it differ, or lie so that only their values can be
-  /// read.
-  DataType type_of(const ModelTensor& tensor) const;
-  /// Rows in the type above, contiguous: bytes of the file where they lie so, else put together in `storage`.
+  /// F32 when parts of a tensor differ, or lie so that only their values can be read.
+  DataType type_of(const ModelTensor& tensor) const override;
   std::span<const std::byte> rows(const ModelTensor& tensor, int64_t first, int64_t count,
-                                  std::vector<std::byte>& storage) const;
-  /// The values of rows, float32 [count, columns].
-  void read_values(const ModelTensor& tensor, int64_t first, int64_t count, std::span<float> values) const;
+                                  std::vector<std::byte>& storage) const override;
 
   /// Of a GGUF file, without the keys of a split; empty for folders.
-  const GgufMetadata& metadata() const { return metadata_; }
+  const GgufMetadata& metadata() const override { return metadata_; }
   /// Of a folder; empty for GGUF files.
-  const OrderedJson& config() const { return config_; }
+  const OrderedJson& config() const override { return config_; }
+  std::filesystem::path folder() const override {
+    return format_ == FileFormat::kHuggingFace ? path_ : std::filesystem::path();
+  }
   /// As they stand in the file.
   const std::map<std::string, TensorView>& file_tensors() const { return *file_tensors_; }
   /// Keeps the mapped bytes alive.
