@@ -9,9 +9,12 @@ void add_list(Options& verb);
 void add_explain(Options& verb);
 void add_recipe(Options& verb);
 void add_tokenizer(Options& verb);
+void add_quantize(Options& verb);
+void add_diff(Options& verb);
 
 inline std::map<std::string, AddVerb> core_verbs() {
-  return {{"list", add_list}, {"explain", add_explain}, {"recipe", add_recipe}, {"tokenizer", add_tokenizer}};
+  return {{"list", add_list},           {"explain", add_explain},   {"recipe", add_recipe},
+          {"tokenizer", add_tokenizer}, {"quantize", add_quantize}, {"diff", add_diff}};
 }
 
 }  // namespace gatewright::command

@@ -454,7 +454,9 @@ TEST(GgufRefuses, RowsThatAreNoWholeBlocks) {
 }
 
 TEST(GgufRefuses, NamesThatAreLongOrNotPrintable) {
-  refusal([](MadeGguf& m) { m.tensors[0] = {.name = std::string(1 << 20, 'x'), .dimensions = {0}}; });
+  EXPECT_THAT(refusal([](MadeGguf& m) { m.tensors[0].name = std::string(1 << 20, 'x'); }),
+              HasSubstr("1048576 bytes"));
+  refusal([](MadeGguf& m) { m.keys.push_back(raw_key(std::string(1 << 20, 'x'), 99, "")); });
   refusal([](MadeGguf& m) { m.tensors[0] = {.name = "\x1b[31m", .dimensions = {0}}; });
   refusal([](MadeGguf& m) { m.keys.push_back(raw_key("\x1b[31m\xff", 99, "")); });
 }
