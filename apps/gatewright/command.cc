@@ -133,6 +133,8 @@ int run_command(int argc, char** argv, const std::map<std::string, AddVerb>& imp
   } catch (const CLI::ParseError& e) {
     print_error(wrong_use(app, e));
     return kWrongUse;
+  } catch (const ExitCode& e) {
+    return e.code;
   } catch (const UsageError& e) {
     print_error(e.what());
     return kWrongUse;

@@ -33,6 +33,11 @@ int run_command(int argc, char** argv, const std::map<std::string, AddVerb>& imp
 /// The option --threads.
 void add_threads(Options& verb);
 
+/// Thrown by a verb whose answer is an exit code ("they differ"), after it has printed what it found.
+struct ExitCode {
+  int code;
+};
+
 /// Standard output for results; "-" or a file for verbs with --out.
 void print(std::string_view text);
 /// A sentence on standard error that is no error.

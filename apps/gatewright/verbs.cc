@@ -38,6 +38,14 @@ const std::vector<Verb>& verbs() {
       {"tokenizer", "train and use tokenizers", Program::kCore,
        "  gatewright tokenizer train --vocab-size 16384 --out tokenizer.json ~/books\n"
        "  gatewright tokenizer show --tokenizer tokenizer.json 'some text'"},
+      {"quantize", "write a GGUF file with fewer bits a weight", Program::kCore,
+       "  gatewright quantize model.gguf small.gguf --type q4_k_m\n"
+       "  gatewright quantize model.gguf small.gguf --type 'ffn_.*_exps=q4_k,*=q8_0' --imatrix imatrix.gguf\n"
+       "  gatewright quantize model-00001-of-00003.gguf small.gguf --type q8_0 --dry-run"},
+      {"diff", "which keys and tensors of two files of weights differ, and by how much", Program::kCore,
+       "  gatewright diff model.gguf small.gguf\n"
+       "  gatewright diff my-model their-model --tolerance 1e-6 --json\n\n"
+       "Ends with 0 when nothing differs, with 1 when something does."},
       {"list", "everything that can be named in a recipe", Program::kCore,
        "  gatewright list\n  gatewright list selectors\n  gatewright list --json | jq '.scorers[].name'"},
       {"explain", "parameters, formula and source of one of them", Program::kCore,

@@ -367,7 +367,7 @@ TEST(GgufRefuses, WhatIsNoGgufOfOurVersions) {
 }
 
 TEST(GgufRefuses, CountsThatDriveAllocation) {
-  for (const uint64_t count : {uint64_t{100}, uint64_t{1} << 32, uint64_t{1} << 60, ~uint64_t{0}}) {
+  for (const uint64_t count : {uint64_t{100}, uint64_t{1} << 32, uint64_t{1} << 60, ~uint64_t{0} - 7}) {
     EXPECT_THAT(refusal([&](MadeGguf& m) { m.claimed_tensors = count; }), HasSubstr(std::to_string(count)));
     EXPECT_THAT(refusal([&](MadeGguf& m) { m.claimed_keys = count; }), HasSubstr(std::to_string(count)));
     for (uint32_t type = 0; type <= 12; ++type) {
@@ -454,7 +454,9 @@ TEST(GgufRefuses, RowsThatAreNoWholeBlocks) {
 }
 
 TEST(GgufRefuses, NamesThatAreLongOrNotPrintable) {
-  refusal([](MadeGguf& m) { m.tensors[0] = {.name = std::string(1 << 20, 'x'), .dimensions = {0}}; });
+  EXPECT_THAT(refusal([](MadeGguf& m) { m.tensors[0].name = std::string(1 << 20, 'x'); }),
+              HasSubstr("1048576 bytes"));
+  refusal([](MadeGguf& m) { m.keys.push_back(raw_key(std::string(1 << 20, 'x'), 99, "")); });
   refusal([](MadeGguf& m) { m.tensors[0] = {.name = "\x1b[31m", .dimensions = {0}}; });
   refusal([](MadeGguf& m) { m.keys.push_back(raw_key("\x1b[31m\xff", 99, "")); });
 }

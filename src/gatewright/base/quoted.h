@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <string>
 #include <string_view>
 
 namespace gatewright {
@@ -11,6 +12,9 @@ namespace gatewright {
 struct Quoted {
   std::string_view bytes;
 };
+
+/// The whole text for a terminal: what is not printable ASCII as \xNN.
+std::string printable(std::string_view bytes);
 
 }  // namespace gatewright
 

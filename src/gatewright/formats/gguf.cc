@@ -20,6 +20,7 @@ constexpr uint64_t kMostAlignment = uint64_t{1} << 20;
 constexpr uint32_t kMostDimensions = 4;
 // Far beyond any model, and small enough that what is kept for each stays small.
 constexpr uint64_t kMostKeys = uint64_t{1} << 16, kMostTensors = uint64_t{1} << 16;
+constexpr size_t kLongestName = 1024;       // of a tensor; names are searched by patterns
 constexpr uint64_t kLeastKeyBytes = 14;     // an empty key would be refused: 8 + 1, type, value of one byte
 constexpr uint64_t kLeastTensorBytes = 33;  // name of 8 + 1, number of dimensions, one of them, type, offset
 
@@ -150,6 +151,8 @@ class Parser {
   void read_tensor() {
     const std::string name(reader_.string("the name of a tensor"));
     require(!name.empty(), "{} is damaged: the name of a tensor is empty", what_);
+    require(name.size() <= kLongestName, "{}: the name of a tensor has {} bytes; at most {} are read", what_,
+            name.size(), kLongestName);
     require(!gguf_.tensors.contains(name), "{} is damaged: the tensor {} stands twice", what_, Quoted{name});
     const auto rank = reader_.number<uint32_t>("the number of dimensions");
     require(rank >= 1 && rank <= kMostDimensions, "{}: the tensor {} has {} dimensions; 1 to {} are allowed",

@@ -23,7 +23,8 @@ constexpr TypeInfo kTypes[] = {{"F64", 1, 8},      {"F32", 1, 4},      {"F16", 1
 const TypeInfo& info(DataType type) { return kTypes[static_cast<size_t>(type)]; }
 
 bool same_letters(std::string_view a, std::string_view b) {
-  return std::ranges::equal(a, b, {}, [](unsigned char c) { return std::toupper(c); });
+  const auto upper = [](unsigned char c) { return std::toupper(c); };
+  return std::ranges::equal(a, b, {}, upper, upper);
 }
 
 }  // namespace
