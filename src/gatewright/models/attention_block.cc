@@ -21,7 +21,10 @@ double initial_size(const DecoderSpec& spec) {
 
 AttentionBlock::AttentionBlock(const DecoderSpec& s, uint64_t seed, std::string prefix)
     : prefix_(std::move(prefix)) {
-  if (s.latent) return make_latent_parameters(s, seed);
+  if (s.latent) {
+    make_latent_parameters(s, seed);
+    return;
+  }
   const int64_t q = s.num_heads * s.head_dim, kv = s.num_kv_heads * s.head_dim;
   const auto projection = [&](const char* name, int64_t out, int64_t in) {
     RandomStream random(seed, prefix_ + name);

@@ -16,7 +16,8 @@ namespace {
 // --- the spec ---
 
 RouterSpec router_of(const RoutedSpec& r) {
-  RouterSpec router{.scorer = make_piece(scorers(), "linear", {{"bias", r.router_bias}})};
+  RouterSpec router;
+  router.scorer = make_piece(scorers(), "linear", {{"bias", r.router_bias}});
   router.selector =
       r.num_groups > 1
           ? make_piece(choice::selectors(), "group_limited_top_k",
