@@ -6,6 +6,7 @@
 #include "gatewright/base/file.h"
 #include "gatewright/base/interrupt.h"
 #include "model_folder.h"
+#include "sampling_options.h"
 #include "tensor_verbs.h"
 
 namespace gatewright::command {
@@ -26,7 +27,7 @@ void run(const GenerateArguments& a) {
   model.tokenizer.encode(text, prompt);
   if (prompt.empty()) fail_usage("the prompt is empty");
   GenerateOptions options = a.options;
-  if (!a.no_stop) options.stop = model.tokenizer.end_of_text();
+  if (const auto end = model.tokenizer.end_of_text(); end && !a.no_stop) options.stop = {*end};
   catch_interrupts();
   if (!a.json) print(text);
   const std::vector<int32_t> tokens = generate(model.decoder, prompt, options, [&](int32_t token) {
@@ -47,16 +48,7 @@ void add_generate(Options& verb) {
   verb.add("MODEL", a->model, "model folder").required();
   verb.add("--prompt", a->prompt, "text to continue; - reads standard input").required();
   verb.add("--tokens", o.max_tokens, "tokens at most").range(1, 1 << 20).show_default();
-  verb.add("--temperature", o.temperature, "0: always the most likely token")
-      .range(0.0, 100.0)
-      .show_default();
-  verb.add("--top-p", o.top_p, "draw from the smallest set of tokens with this probability")
-      .range(0.0, 1.0)
-      .show_default();
-  verb.add("--top-k", o.top_k, "draw from this many most likely tokens; 0: from all")
-      .not_negative()
-      .show_default();
-  verb.add("--seed", o.seed, "of the draws").show_default();
+  add_sampling(verb, o.sampling, o.seed);
   verb.flag("--no-stop", a->no_stop, "go on after the end of the text");
   verb.add("--device", a->device, "auto, cpu or cuda").one_of({"auto", "cpu", "cuda"}).show_default();
   verb.flag("--json", a->json, "print JSON when it is done");
