@@ -185,7 +185,7 @@ TEST(Encoder, EmbedsTextsOfOtherLengthsTogetherAsEachAlone) {
 TEST(Encoder, RefusesTextsThatItCannotTake) {
   const Encoder encoder = random_encoder();
   const auto error = [&](const std::vector<int32_t>& text) {
-    return error_of([&] { encoder.embed(std::vector{text}); });
+    return error_of([&] { encoder.embed(std::vector<std::vector<int32_t>>{text}); });
   };
   EXPECT_EQ(error(std::vector<int32_t>(17, 1)), "a text of 17 tokens, of 1 to 16 are possible");
   EXPECT_THAT(error({}), HasSubstr("a text of no tokens"));
