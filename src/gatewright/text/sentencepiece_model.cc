@@ -30,9 +30,9 @@ class Reader {
     vocabulary_.kind = model_type_ == kBpe ? TokenizerKind::kScoredBpe : TokenizerKind::kUnigram;
     const size_t count = vocabulary_.tokens.size();
     TokenizerDefinition made = sentencepiece_definition(std::move(vocabulary_), what_);
-    made.begin = id("bos_id", begin_, count);
-    made.end = id("eos_id", end_, count);
-    made.padding = id("pad_id", padding_, count);
+    made.begin = id("bos_id", begin_, 1, count);
+    made.end = id("eos_id", end_, 2, count);
+    made.padding = id("pad_id", padding_, -1, count);
     // Models of type BPE are decoders', whose texts begin with a token of their own.
     if (model_type_ == kBpe && made.begin)
       made.post_processor = template_processing({*made.begin}, {}, made.tokens);
@@ -67,15 +67,15 @@ class Reader {
   void read_trainer(std::string_view bytes) {
     ProtobufReader fields(bytes, what_);
     while (const auto field = fields.next()) {
-      int64_t* const wanted = field->number == 3    ? &model_type_
-                              : field->number == 41 ? &begin_
+      std::optional<int64_t>* const wanted = field->number == 41 ? &begin_
                               : field->number == 42 ? &end_
                               : field->number == 43 ? &padding_
                                                     : nullptr;
-      const bool suffix = field->number == 24;
-      if (!wanted && !suffix) continue;
+      const bool suffix = field->number == 24, type = field->number == 3;
+      if (!wanted && !suffix && !type) continue;
       fields.expect(*field, Wire::kVarint, "a setting of the trainer");
       if (wanted) *wanted = field->integer();
+      if (type) model_type_ = field->integer();
       require(!suffix || field->value == 0, "{}: spaces at the end of words (treat_whitespace_as_suffix) are not supported",
               what_);
     }
@@ -98,10 +98,11 @@ class Reader {
     }
   }
 
-  /// -1 for none.
-  std::optional<int32_t> id(std::string_view name, int64_t value, size_t count) const {
-    const auto given = static_cast<int32_t>(value);
-    if (given == -1) return std::nullopt;
+  /// -1 for none. What the file does not give is the format's own choice, where there is such a token.
+  std::optional<int32_t> id(std::string_view name, const std::optional<int64_t>& value, int32_t otherwise,
+                            size_t count) const {
+    const auto given = value ? static_cast<int32_t>(*value) : otherwise;
+    if (given == -1 || (!value && static_cast<size_t>(given) >= count)) return std::nullopt;
     require(given >= 0 && static_cast<size_t>(given) < count, "{}: {} is {}, the model has ids 0 to {}", what_,
             name, given, count - 1);
     return given;
@@ -110,7 +111,7 @@ class Reader {
   std::string_view what_;
   SentencePieceVocabulary vocabulary_;
   int64_t model_type_ = kUnigram;
-  int64_t begin_ = 1, end_ = 2, padding_ = -1;
+  std::optional<int64_t> begin_, end_, padding_;
 };
 
 }  // namespace
