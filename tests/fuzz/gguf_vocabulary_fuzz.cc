@@ -1,5 +1,5 @@
-// The vocabulary of a GGUF file, whatever its keys hold, is refused with an Error or gives a tokenizer that encodes,
-// decodes and comes back through tokenizer.json.
+// The vocabulary of a GGUF file, whatever its keys hold, is refused with an Error or gives a tokenizer that
+// encodes, decodes and comes back through tokenizer.json.
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
@@ -51,7 +51,8 @@ GgufVocabulary vocabulary_of(Input& input) {
   if (input.byte() % 8 == 0) v.types.resize(input.byte());
   for (size_t i = 0; i < v.tokens.size(); ++i) v.scores.push_back(input.byte());
   if (input.byte() % 8 == 0) v.scores.resize(input.byte());
-  for (uint8_t left = input.byte() % 16; left > 0; --left) v.merges.push_back(text_of(input) + " " + text_of(input));
+  for (uint8_t left = input.byte() % 16; left > 0; --left)
+    v.merges.push_back(text_of(input) + " " + text_of(input));
   v.begin = id_of(input);
   v.end = id_of(input);
   v.unknown = id_of(input);

@@ -1,5 +1,5 @@
-// Any bytes are refused as a SentencePiece model with an Error or give a tokenizer that encodes and decodes. The first
-// byte says what the input is: a model as it stands, or pieces and settings, which reach deeper.
+// Any bytes are refused as a SentencePiece model with an Error or give a tokenizer that encodes and decodes.
+// The first byte says what the input is: a model as it stands, or pieces and settings, which reach deeper.
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
@@ -35,11 +35,14 @@ std::string model_of(Input& input) {
   if (input.byte() % 4 == 0)
     for (int byte = 0; byte < 256; ++byte) {
       constexpr std::string_view kDigits = "0123456789ABCDEF";
-      bytes += piece({'<', '0', 'x', kDigits[static_cast<size_t>(byte) / 16], kDigits[static_cast<size_t>(byte) % 16], '>'}, 0, 6);
+      bytes += piece({'<', '0', 'x', kDigits[static_cast<size_t>(byte) / 16],
+                      kDigits[static_cast<size_t>(byte) % 16], '>'},
+                     0, 6);
     }
   for (uint8_t left = input.byte() % 32; left > 0; --left) {
     const std::string text = text_of(input);
-    bytes += piece(text, static_cast<float>(input.byte()) - 100, input.byte() % 16 == 0 ? input.byte() % 8 : 1);
+    bytes +=
+        piece(text, static_cast<float>(input.byte()) - 100, input.byte() % 16 == 0 ? input.byte() % 8 : 1);
   }
   const uint8_t settings = input.byte();
   if (settings & 1) bytes += field(2, varint_field(3, input.byte() % 4) + varint_field(41, input.byte()));
@@ -49,7 +52,8 @@ std::string model_of(Input& input) {
 }
 
 void run(Input input) {
-  const std::string bytes = input.byte() % 4 == 0 ? std::string(input.bytes(input.byte() * 8)) : model_of(input);
+  const std::string bytes =
+      input.byte() % 4 == 0 ? std::string(input.bytes(input.byte() * 8)) : model_of(input);
   std::optional<Tokenizer> tokenizer;
   try {
     tokenizer.emplace(read_sentencepiece_model(bytes, "the input"), "the input");

@@ -1,6 +1,6 @@
-// Any tokenizer.json is refused with an Error or gives a tokenizer that encodes and decodes any text, without loss when
-// it says so. The first byte of the
-// input says what it is: JSON as it stands, or edits of a valid file, which reach deeper.
+// Any tokenizer.json is refused with an Error or gives a tokenizer that encodes and decodes any text, without
+// loss when it says so. The first byte of the input says what it is: JSON as it stands, or edits of a valid
+// file, which reach deeper.
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>

@@ -54,7 +54,8 @@ TEST(Cl100kScanner, LosesNothingOfTextThatIsNoUtf8) {
 
 TEST(DigitsGpt2Scanner, AgreesWithTheTwoPatternsOnRandomText) {
   const Regex digits(R"(\p{N})", "the test");
-  const Regex gpt2(R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)", "the test");
+  const Regex gpt2(R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)",
+                   "the test");
   EXPECT_EQ(scan<DigitsGpt2Scanner>("a  12 b"), (Words{"a", "  ", "1", "2", " b"}));
   RandomStream random(13, "digits");
   for (int round = 0; round < 20'000; ++round) {

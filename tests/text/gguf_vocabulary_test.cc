@@ -154,7 +154,8 @@ TEST(GgufVocabulary, GivesTheSameIdsThroughTokenizerJson) {
     const Tokenizer tokenizer = tokenizer_of(given);
     const Tokenizer again = Tokenizer::parse(tokenizer.to_json(), "what we wrote");
     for (const char* text : {"hello", "abc ab  ab\n", "gates open.", "a<mark>b", "日本", ""}) {
-      EXPECT_EQ(again.encode(text, {.add_special = true}), tokenizer.encode(text, {.add_special = true})) << text;
+      EXPECT_EQ(again.encode(text, {.add_special = true}), tokenizer.encode(text, {.add_special = true}))
+          << text;
     }
   }
 }
@@ -170,7 +171,9 @@ TEST(GgufVocabulary, KnowsEveryNameOfAPreTokeniser) {
   }
   GgufVocabulary strange = byte_level();
   strange.pre = "strange";
-  EXPECT_EQ(error(strange).find("v.gguf: tokenizer.ggml.pre is \"strange\", which is not known; known are gpt-2,"), 0u);
+  EXPECT_EQ(
+      error(strange).find("v.gguf: tokenizer.ggml.pre is \"strange\", which is not known; known are gpt-2,"),
+      0u);
 }
 
 // What strangers' files hold.
@@ -206,10 +209,12 @@ TEST(HostileVocabulary, ScoresOfBytesAreRefused) {
   GgufMetadata metadata("v.gguf");
   write_gguf_vocabulary(sentencepiece(), metadata);
   metadata.set("tokenizer.ggml.scores", std::vector<uint8_t>(268));
-  EXPECT_NE(error_of([&] { read_gguf_vocabulary(metadata); }).find("tokenizer.ggml.scores"), std::string::npos);
+  EXPECT_NE(error_of([&] { read_gguf_vocabulary(metadata); }).find("tokenizer.ggml.scores"),
+            std::string::npos);
   write_gguf_vocabulary(sentencepiece(), metadata);
   metadata.set("tokenizer.ggml.tokens", std::vector<float>(8));
-  EXPECT_NE(error_of([&] { read_gguf_vocabulary(metadata); }).find("tokenizer.ggml.tokens"), std::string::npos);
+  EXPECT_NE(error_of([&] { read_gguf_vocabulary(metadata); }).find("tokenizer.ggml.tokens"),
+            std::string::npos);
 }
 
 TEST(HostileVocabulary, SpecialTokensOutOfRangeAreRefused) {
@@ -265,7 +270,11 @@ TEST(HostileVocabulary, ByteTokensThatAreNoneAreRefused) {
   for (const char* name : {"<0x-1>", "<0xZZ>", "<0x123456>", "<0x4>", "x"}) {
     GgufVocabulary v = sentencepiece();
     v.tokens[3] = name;
-    EXPECT_EQ(error(v), fmt::format("v.gguf: token 3 stands for a byte and is named \"{}\"; such names go from <0x00> to <0xFF>", name));
+    EXPECT_EQ(
+        error(v),
+        fmt::format(
+            "v.gguf: token 3 stands for a byte and is named \"{}\"; such names go from <0x00> to <0xFF>",
+            name));
   }
   GgufVocabulary v = sentencepiece();
   v.types[3] = 1;

@@ -32,8 +32,9 @@ TEST(Normalizer, ComposesPartByPartAsTheWhole) {
   for (int round = 0; round < 5000; ++round) {
     std::string text;
     for (uint64_t left = 1 + random.below(12); left > 0; --left) {
-      static const std::vector<std::string> kPieces = {"a", "e", "\u0301", "\u0323", "\u1100", "\u1161", "\u11A8",
-                                                       "\uAC00", "\u65E5", "\u304B", "\u3099", "\u0418", "\u0306", "\u212B", "\u0344", " "};
+      static const std::vector<std::string> kPieces = {
+          "a",      "e",      "\u0301", "\u0323", "\u1100", "\u1161", "\u11A8", "\uAC00",
+          "\u65E5", "\u304B", "\u3099", "\u0418", "\u0306", "\u212B", "\u0344", " "};
       text += kPieces[random.below(kPieces.size())];
     }
     // By way of the other form, which goes through the library as a whole.
@@ -65,7 +66,11 @@ TEST(Normalizer, ReplacesAndPrepends) {
 }
 
 TEST(Normalizer, CleansAsBertDoes) {
-  const Json bert = {{"type", "BertNormalizer"}, {"clean_text", true}, {"handle_chinese_chars", true}, {"strip_accents", nullptr}, {"lowercase", true}};
+  const Json bert = {{"type", "BertNormalizer"},
+                     {"clean_text", true},
+                     {"handle_chinese_chars", true},
+                     {"strip_accents", nullptr},
+                     {"lowercase", true}};
   EXPECT_EQ(normal(bert, std::string("H\u00E9\0\t\u00AD\u65E5x", 11)), "he \u0020\u65E5 x");
   Json cased = bert;
   cased["lowercase"] = false;
@@ -78,7 +83,7 @@ TEST(Normalizer, CleansAsBertDoes) {
 std::string map_of(char from, const std::string& to) {
   std::vector<uint32_t> units(256, 0);
   const auto byte = static_cast<uint8_t>(from);
-  units[0] = 0;                              // children at 0 ^ byte
+  units[0] = 0;                               // children at 0 ^ byte
   units[byte] = byte | 1U << 8 | 200U << 10;  // a leaf, children at byte ^ 200
   units[byte ^ 200U] = 1U << 31 | 0U;         // the replacement at 0
   std::string bytes(4 + units.size() * 4, '\0');
@@ -113,7 +118,8 @@ TEST(HostileNormalizer, StepsThatGrowTheTextWithoutEndAreStopped) {
   Json steps = Json::array();
   for (int i = 0; i < 60; ++i)
     steps.push_back({{"type", "Replace"}, {"pattern", {{"String", "a"}}}, {"content", "aa"}});
-  EXPECT_NE(error_of([&] { normal(sequence(steps), "a"); }).find("the normaliser makes more than"), std::string::npos);
+  EXPECT_NE(error_of([&] { normal(sequence(steps), "a"); }).find("the normaliser makes more than"),
+            std::string::npos);
   Json deep = {{"type", "NFC"}};
   for (int i = 0; i < 20; ++i) deep = sequence(Json::array({deep}));
   EXPECT_NE(error_of([&] { normal(deep, "a"); }).find("has too many parts"), std::string::npos);
@@ -128,7 +134,8 @@ TEST(Base64, ComesBack) {
   }
   EXPECT_EQ(to_base64("Man is"), "TWFuIGlz");
   EXPECT_EQ(from_base64("TQ=="), "M");
-  for (const char* bad : {"T", "TWE", "TW!u", "====", "TWFu=", "TQ==TQ=="}) EXPECT_EQ(from_base64(bad), std::nullopt) << bad;
+  for (const char* bad : {"T", "TWE", "TW!u", "====", "TWFu=", "TQ==TQ=="})
+    EXPECT_EQ(from_base64(bad), std::nullopt) << bad;
 }
 
 }  // namespace

@@ -21,9 +21,12 @@ Json llama() {
   for (const char* token : {"\u2581", "a", "b", "\u2581a", "ab", "\u2581ab"}) vocab[token] = vocab.size();
   const Json space = {{"type", "Replace"}, {"pattern", {{"String", " "}}}, {"content", "\u2581"}};
   const Json back = {{"type", "Replace"}, {"pattern", {{"String", "\u2581"}}}, {"content", " "}};
-  const Json single = Json::array({{{"SpecialToken", {{"id", "<s>"}, {"type_id", 0}}}}, {{"Sequence", {{"id", "A"}, {"type_id", 0}}}}});
+  const Json single = Json::array(
+      {{{"SpecialToken", {{"id", "<s>"}, {"type_id", 0}}}}, {{"Sequence", {{"id", "A"}, {"type_id", 0}}}}});
   return {{"added_tokens", Json::array({added(0, "<unk>"), added(1, "<s>")})},
-          {"normalizer", {{"type", "Sequence"}, {"normalizers", Json::array({{{"type", "Prepend"}, {"prepend", "\u2581"}}, space})}}},
+          {"normalizer",
+           {{"type", "Sequence"},
+            {"normalizers", Json::array({{{"type", "Prepend"}, {"prepend", "\u2581"}}, space})}}},
           {"pre_tokenizer", nullptr},
           {"post_processor",
            {{"type", "TemplateProcessing"},
@@ -32,9 +35,16 @@ Json llama() {
             {"special_tokens", {{"<s>", {{"id", "<s>"}, {"ids", {1}}, {"tokens", {"<s>"}}}}}}}},
           {"decoder",
            {{"type", "Sequence"},
-            {"decoders", Json::array({back, {{"type", "ByteFallback"}}, {{"type", "Fuse"}}, {{"type", "Strip"}, {"content", " "}, {"start", 1}, {"stop", 0}}})}}},
+            {"decoders", Json::array({back,
+                                      {{"type", "ByteFallback"}},
+                                      {{"type", "Fuse"}},
+                                      {{"type", "Strip"}, {"content", " "}, {"start", 1}, {"stop", 0}}})}}},
           {"model",
-           {{"type", "BPE"}, {"unk_token", "<unk>"}, {"fuse_unk", true}, {"byte_fallback", true}, {"vocab", vocab},
+           {{"type", "BPE"},
+            {"unk_token", "<unk>"},
+            {"fuse_unk", true},
+            {"byte_fallback", true},
+            {"vocab", vocab},
             {"merges", Json::array({"\u2581 a", "a b", "\u2581 ab"})}}}};
 }
 constexpr int32_t kMark = 258, kA = 259, kB = 260, kMarkA = 261, kMarkAb = 263;
@@ -49,7 +59,8 @@ TEST(Pipeline, MergesCharactersByRankWithBytesForTheRest) {
   EXPECT_EQ(tokenizer.encode("a", {.add_special = true}), (Ids{1, kMarkA}));
   EXPECT_EQ(tokenizer.begin(), 1);
   EXPECT_EQ(tokenizer.unknown(), 0);
-  for (const char* text : {"ab", " a b ", "\u65E5\n", "\xFF"}) EXPECT_EQ(tokenizer.decode(tokenizer.encode(text)), text);
+  for (const char* text : {"ab", " a b ", "\u65E5\n", "\xFF"})
+    EXPECT_EQ(tokenizer.decode(tokenizer.encode(text)), text);
   EXPECT_EQ(tokenizer.decode(Ids{1, kMarkAb}, {.skip_special = true}), "ab");
   EXPECT_EQ(Tokenizer::parse(tokenizer.to_json(), "again").to_json(), tokenizer.to_json());
 }
@@ -63,14 +74,29 @@ TEST(Pipeline, TakesWholeWordsWhereMergesAreIgnored) {
 
 /// As T5's: scores, spaces marked by Metaspace, </s> after each text.
 Json unigram() {
-  return {{"added_tokens", Json::array({added(0, "<pad>"), added(1, "</s>"), added(2, "<unk>"), added(6, "<extra>", false)})},
+  return {{"added_tokens",
+           Json::array({added(0, "<pad>"), added(1, "</s>"), added(2, "<unk>"), added(6, "<extra>", false)})},
           {"normalizer", nullptr},
-          {"pre_tokenizer", {{"type", "Metaspace"}, {"replacement", "\u2581"}, {"prepend_scheme", "always"}, {"split", true}}},
-          {"post_processor", {{"type", "RobertaProcessing"}, {"cls", {"<pad>", 0}}, {"sep", {"</s>", 1}}, {"trim_offsets", true}, {"add_prefix_space", true}}},
-          {"decoder", {{"type", "Metaspace"}, {"replacement", "\u2581"}, {"prepend_scheme", "always"}, {"split", true}}},
+          {"pre_tokenizer",
+           {{"type", "Metaspace"}, {"replacement", "\u2581"}, {"prepend_scheme", "always"}, {"split", true}}},
+          {"post_processor",
+           {{"type", "RobertaProcessing"},
+            {"cls", {"<pad>", 0}},
+            {"sep", {"</s>", 1}},
+            {"trim_offsets", true},
+            {"add_prefix_space", true}}},
+          {"decoder",
+           {{"type", "Metaspace"}, {"replacement", "\u2581"}, {"prepend_scheme", "always"}, {"split", true}}},
           {"model",
-           {{"type", "Unigram"}, {"unk_id", 2}, {"byte_fallback", false},
-            {"vocab", Json::array({{"<pad>", 0.0}, {"</s>", 0.0}, {"<unk>", 0.0}, {"\u2581a", -2.5}, {"b", -1.5}, {"\u2581ab", -3.5}})}}}};
+           {{"type", "Unigram"},
+            {"unk_id", 2},
+            {"byte_fallback", false},
+            {"vocab", Json::array({{"<pad>", 0.0},
+                                   {"</s>", 0.0},
+                                   {"<unk>", 0.0},
+                                   {"\u2581a", -2.5},
+                                   {"b", -1.5},
+                                   {"\u2581ab", -3.5}})}}}};
 }
 
 TEST(Pipeline, RunsUnigramBehindMetaspace) {
@@ -90,18 +116,31 @@ TEST(Pipeline, RunsWordPieceAsBertDoes) {
       {"post_processor", {{"type", "BertProcessing"}, {"cls", {"[CLS]", 1}}, {"sep", {"[SEP]", 2}}}},
       {"decoder", {{"type", "WordPiece"}, {"prefix", "##"}, {"cleanup", true}}},
       {"model",
-       {{"type", "WordPiece"}, {"unk_token", "[UNK]"}, {"continuing_subword_prefix", "##"}, {"max_input_chars_per_word", 6},
-        {"vocab", {{"[UNK]", 0}, {"[CLS]", 1}, {"[SEP]", 2}, {"un", 3}, {"##aff", 4}, {"##able", 5}, {"!", 6}, {"aff", 7}}}}}};
+       {{"type", "WordPiece"},
+        {"unk_token", "[UNK]"},
+        {"continuing_subword_prefix", "##"},
+        {"max_input_chars_per_word", 6},
+        {"vocab",
+         {{"[UNK]", 0},
+          {"[CLS]", 1},
+          {"[SEP]", 2},
+          {"un", 3},
+          {"##aff", 4},
+          {"##able", 5},
+          {"!", 6},
+          {"aff", 7}}}}}};
   const Tokenizer tokenizer = Tokenizer::parse(file.dump(), "t");
-  EXPECT_EQ(tokenizer.encode("UNAFF unaffable aff!", {.add_special = true}), (Ids{1, 3, 4, 0, 7, 6, 2})) << "nine characters are too many";
+  EXPECT_EQ(tokenizer.encode("UNAFF unaffable aff!", {.add_special = true}), (Ids{1, 3, 4, 0, 7, 6, 2}))
+      << "nine characters are too many";
   EXPECT_EQ(tokenizer.decode(Ids{3, 4, 7, 6}), "unaff aff!");
 }
 
 TEST(Pipeline, ReadsAFolderWithItsConfiguration) {
   const TemporaryFolder folder;
   folder.write("tokenizer.json", llama().dump());
-  folder.write("tokenizer_config.json",
-               R"({"bos_token": {"content": "<s>"}, "eos_token": "b", "pad_token": null, "chat_template": "{{ x }}"})");
+  folder.write(
+      "tokenizer_config.json",
+      R"({"bos_token": {"content": "<s>"}, "eos_token": "b", "pad_token": null, "chat_template": "{{ x }}"})");
   const Tokenizer tokenizer = Tokenizer::load(folder.path());
   EXPECT_EQ(tokenizer.begin(), 1);
   EXPECT_EQ(tokenizer.end(), kB);

@@ -36,12 +36,14 @@ TEST(PreTokenizer, SplitsByEveryBehaviour) {
 }
 
 TEST(PreTokenizer, CutsInARow) {
-  EXPECT_EQ(cut(sequence({split("Regex", "\\p{N}{1,3}", "Isolated"), split("String", "a", "Isolated")}), "xa1234a"),
-            (Words{"x", "a", "123", "4", "a"}));
+  EXPECT_EQ(
+      cut(sequence({split("Regex", "\\p{N}{1,3}", "Isolated"), split("String", "a", "Isolated")}), "xa1234a"),
+      (Words{"x", "a", "123", "4", "a"}));
 }
 
 TEST(PreTokenizer, MarksSpaces) {
-  const Json always = {{"type", "Metaspace"}, {"replacement", "_"}, {"prepend_scheme", "always"}, {"split", true}};
+  const Json always = {
+      {"type", "Metaspace"}, {"replacement", "_"}, {"prepend_scheme", "always"}, {"split", true}};
   EXPECT_EQ(cut(always, "a  bc"), (Words{"_a", "_", "_bc"}));
   EXPECT_EQ(cut(always, " a"), (Words{"_a"}));
   Json first = always;
@@ -51,21 +53,27 @@ TEST(PreTokenizer, MarksSpaces) {
   Json whole = always;
   whole["split"] = false;
   EXPECT_EQ(cut(whole, "a b"), (Words{"_a_b"}));
-  EXPECT_EQ(cut({{"type", "Metaspace"}, {"replacement", "_"}, {"add_prefix_space", false}}, "a b"), (Words{"a", "_b"}));
+  EXPECT_EQ(cut({{"type", "Metaspace"}, {"replacement", "_"}, {"add_prefix_space", false}}, "a b"),
+            (Words{"a", "_b"}));
 }
 
 TEST(PreTokenizer, CutsAtCharactersOfAKind) {
-  EXPECT_EQ(cut({{"type", "Digits"}, {"individual_digits", true}}, "a12\u00BD"), (Words{"a", "1", "2", "\u00BD"}));
+  EXPECT_EQ(cut({{"type", "Digits"}, {"individual_digits", true}}, "a12\u00BD"),
+            (Words{"a", "1", "2", "\u00BD"}));
   EXPECT_EQ(cut({{"type", "Digits"}, {"individual_digits", false}}, "a12b"), (Words{"a", "12", "b"}));
-  EXPECT_EQ(cut({{"type", "Whitespace"}}, "we'll go_on  \u00E9!?"), (Words{"we", "'", "ll", "go_on", "\u00E9", "!?"}));
+  EXPECT_EQ(cut({{"type", "Whitespace"}}, "we'll go_on  \u00E9!?"),
+            (Words{"we", "'", "ll", "go_on", "\u00E9", "!?"}));
   EXPECT_EQ(cut({{"type", "WhitespaceSplit"}}, " a!\u3000b "), (Words{"a!", "b"}));
   EXPECT_EQ(cut({{"type", "Punctuation"}}, "a,b\u3002"), (Words{"a", ",", "b", "\u3002"}));
   EXPECT_EQ(cut({{"type", "BertPreTokenizer"}}, "Hey, you!?"), (Words{"Hey", ",", "you", "!", "?"}));
-  EXPECT_EQ(cut({{"type", "ByteLevel"}, {"add_prefix_space", true}, {"use_regex", true}}, "a b"), (Words{" a", " b"}));
+  EXPECT_EQ(cut({{"type", "ByteLevel"}, {"add_prefix_space", true}, {"use_regex", true}}, "a b"),
+            (Words{" a", " b"}));
 }
 
 TEST(PreTokenizer, KnowsThePatternsThatAScannerKnows) {
-  const auto only = [](const char* name) { return PreTokenizer(pre_tokenizer_family(name)->pre_tokenizer, "t").only(); };
+  const auto only = [](const char* name) {
+    return PreTokenizer(pre_tokenizer_family(name)->pre_tokenizer, "t").only();
+  };
   EXPECT_EQ(only("gpt-2"), PreTokenizer::Only::kGpt2);
   EXPECT_EQ(only("smollm"), PreTokenizer::Only::kDigitsGpt2);
   EXPECT_EQ(only("llama-bpe"), PreTokenizer::Only::kCl100k);
@@ -96,8 +104,11 @@ TEST(HostilePreTokenizer, APatternThatTakesForeverIsStopped) {
 
 TEST(HostilePreTokenizer, WhatIsNotKnownIsNamed) {
   EXPECT_EQ(error_of([] { cut(split("Regex", "a", "Strange"), "a"); }),
-            "t: pre_tokenizer.behavior is \"Strange\"; known are Removed, Isolated, MergedWithPrevious, MergedWithNext and Contiguous");
-  EXPECT_EQ(error_of([] { cut({{"type", "Metaspace"}, {"prepend_scheme", "x"}}, "a"); }),
+            "t: pre_tokenizer.behavior is \"Strange\"; known are Removed, Isolated, MergedWithPrevious, "
+            "MergedWithNext and Contiguous");
+  EXPECT_EQ(error_of([] {
+              cut({{"type", "Metaspace"}, {"prepend_scheme", "x"}}, "a");
+            }),
             "t: pre_tokenizer.prepend_scheme is \"x\"; known are always, first and never");
   EXPECT_EQ(error_of([] { cut(3, "a"); }), "t: pre_tokenizer must be an object, it is number");
 }

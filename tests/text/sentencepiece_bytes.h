@@ -15,7 +15,9 @@ inline std::string varint(uint64_t value) {
 inline std::string field(uint32_t number, const std::string& bytes) {
   return varint(number << 3 | 2) + varint(bytes.size()) + bytes;
 }
-inline std::string varint_field(uint32_t number, uint64_t value) { return varint(number << 3) + varint(value); }
+inline std::string varint_field(uint32_t number, uint64_t value) {
+  return varint(number << 3) + varint(value);
+}
 inline std::string float_field(uint32_t number, float value) {
   std::string bytes = varint(number << 3 | 5);
   const auto bits = std::bit_cast<uint32_t>(value);

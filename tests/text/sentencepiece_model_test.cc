@@ -14,7 +14,9 @@ namespace {
 
 using Ids = std::vector<int32_t>;
 
-Tokenizer tokenizer_of(const std::string& bytes) { return Tokenizer(read_sentencepiece_model(bytes, "m"), "m"); }
+Tokenizer tokenizer_of(const std::string& bytes) {
+  return Tokenizer(read_sentencepiece_model(bytes, "m"), "m");
+}
 std::string error(const std::string& bytes) {
   return error_of([&] { tokenizer_of(bytes); });
 }
@@ -52,7 +54,8 @@ TEST(SentencePieceModel, FindsTheCutOfTheHighestSum) {
     double highest = -1e9;
     for (size_t id = 0; id < definition.tokens.size(); ++id)
       if (rest.starts_with(definition.tokens[id]))
-        highest = std::max(highest, definition.scores[id] + self(self, rest.substr(definition.tokens[id].size())));
+        highest =
+            std::max(highest, definition.scores[id] + self(self, rest.substr(definition.tokens[id].size())));
     return highest;
   };
   for (int round = 0; round < 200; ++round) {
@@ -76,7 +79,8 @@ TEST(SentencePieceModel, RefusesEveryCutOffFile) {
 }
 
 TEST(HostileSentencePieceModel, SizesAreCheckedAgainstTheBytesThatAreLeft) {
-  EXPECT_EQ(error(std::string("\x0A\xFF\xFF\xFF\xFF\x0F", 6)), "m: a field of 4294967295 bytes, where 0 are left");
+  EXPECT_EQ(error(std::string("\x0A\xFF\xFF\xFF\xFF\x0F", 6)),
+            "m: a field of 4294967295 bytes, where 0 are left");
   EXPECT_EQ(error(std::string(11, '\xFF')), "m: a number of more than 64 bits");
   EXPECT_EQ(error("\x0B"), "m: a field has the wire type 3");
   EXPECT_EQ(error(std::string("\x08\x01", 2)), "m: a part of the model has the wire type 0, 2 was expected");
@@ -84,12 +88,15 @@ TEST(HostileSentencePieceModel, SizesAreCheckedAgainstTheBytesThatAreLeft) {
 }
 
 TEST(HostileSentencePieceModel, WhatItsFieldsSayIsChecked) {
-  EXPECT_EQ(error(small_sentencepiece_model(3)), "m: the model has the type 3; read are 1 (Unigram) and 2 (BPE)");
-  EXPECT_EQ(error(piece("a", 0, 9) + small_sentencepiece_model(1)), "m: token 0 has the type 9; types go from 1 to 6");
+  EXPECT_EQ(error(small_sentencepiece_model(3)),
+            "m: the model has the type 3; read are 1 (Unigram) and 2 (BPE)");
+  EXPECT_EQ(error(piece("a", 0, 9) + small_sentencepiece_model(1)),
+            "m: token 0 has the type 9; types go from 1 to 6");
   EXPECT_EQ(error(piece("a", std::numeric_limits<float>::infinity()) + field(2, varint_field(41, 0))),
             "m: the score of token 0 is inf");
   EXPECT_EQ(error(piece("a", 0) + piece("a", 0)), "m: the tokens 0 and 1 are both \"a\"");
-  EXPECT_EQ(error(piece("a", 0) + field(2, varint_field(41, 77))), "m: bos_id is 77, the model has ids 0 to 0");
+  EXPECT_EQ(error(piece("a", 0) + field(2, varint_field(41, 77))),
+            "m: bos_id is 77, the model has ids 0 to 0");
   EXPECT_EQ(error(small_sentencepiece_model(1) + field(3, field(2, "abc"))),
             "m: the character map of 3 bytes is cut off");
 }

@@ -134,16 +134,18 @@ TEST(TokenizerJson, NamesWhatItDoesNotKnow) {
             "t.json: decoder has the type \"CTC\", which is not supported");
   EXPECT_EQ(error_with("/post_processor", {{"type", "Strange"}}),
             "t.json: post_processor has the type \"Strange\", which is not supported");
-  EXPECT_EQ(error_with("/post_processor", {{"type", "BertProcessing"}, {"sep", {"x", 999}}, {"cls", {"x", 1}}}),
-            "t.json: post_processor names the token id 999, the vocabulary has ids 0 to 258");
+  EXPECT_EQ(
+      error_with("/post_processor", {{"type", "BertProcessing"}, {"sep", {"x", 999}}, {"cls", {"x", 1}}}),
+      "t.json: post_processor names the token id 999, the vocabulary has ids 0 to 258");
 }
 
 TEST(TokenizerJson, RefusesPatternsThatWouldNotBeUnderstood) {
   const auto with_pattern = [](const Json& pattern) {
-    return error_with("/pre_tokenizer", {{"type", "Sequence"},
-                                         {"pretokenizers",
-                                          {{{"type", "Split"}, {"pattern", pattern}, {"behavior", "Isolated"}},
-                                           {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"use_regex", false}}}}});
+    return error_with("/pre_tokenizer",
+                      {{"type", "Sequence"},
+                       {"pretokenizers",
+                        {{{"type", "Split"}, {"pattern", pattern}, {"behavior", "Isolated"}},
+                         {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"use_regex", false}}}}});
   };
   EXPECT_EQ(with_pattern({{"Regex", "\\p{L}+"}}), "no error");
   EXPECT_NE(with_pattern({{"Regex", "("}}).find("does not compile"), std::string::npos);
@@ -254,7 +256,9 @@ TEST(TokenizerJson, SurvivesAnyReplacedValue) {
         try {
           const Tokenizer tokenizer = Tokenizer::parse(bent.dump(), "t.json");
           const std::string text = tokenizer.decode(tokenizer.encode("hello \xFF"));
-          if (tokenizer.lossless()) EXPECT_EQ(text, "hello \xFF");
+          if (tokenizer.lossless()) {
+            EXPECT_EQ(text, "hello \xFF");
+          }
         } catch (const Error& e) {
           EXPECT_EQ(std::string(e.what()).find("t.json"), 0u) << e.what();
         }

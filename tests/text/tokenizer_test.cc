@@ -180,8 +180,7 @@ TEST(Tokenizer, MakesSpecialTokensOfTextOnlyWhenAsked) {
 
 TEST(Tokenizer, FindsTheLongestAddedTokenAndWholeWords) {
   const Tokenizer tokenizer = with_added_tokens();
-  EXPECT_EQ(pieces(tokenizer, "a magic words"),
-            (std::vector<std::string>{"a", " ", "magic word", "s"}));
+  EXPECT_EQ(pieces(tokenizer, "a magic words"), (std::vector<std::string>{"a", " ", "magic word", "s"}));
   EXPECT_EQ(pieces(tokenizer, "magic"), (std::vector<std::string>{"magic"}));
   EXPECT_EQ(pieces(tokenizer, "magics").size(), 6u) << "not a whole word";
 }

@@ -1,4 +1,5 @@
-// A reference to something callable, for parameters: no allocation, no copy. What it refers to must outlive it.
+// A reference to something callable, for parameters: no allocation, no copy. What it refers to must outlive
+// it.
 #pragma once
 
 #include <memory>

@@ -25,8 +25,8 @@ class AddedTokenCutter {
 
   bool empty() const { return index_.empty(); }
 
-  /// Calls text(piece) for what lies between tokens and token(id) for each, in order. White space beside a token
-  /// with lstrip or rstrip is part of it.
+  /// Calls text(piece) for what lies between tokens and token(id) for each, in order. White space beside a
+  /// token with lstrip or rstrip is part of it.
   template <typename Text, typename Token>
   void cut(std::string_view text, const Text& on_text, const Token& on_token) const {
     size_t done = 0;

@@ -17,8 +17,8 @@ namespace gatewright {
 /// UnknownText says.
 class BpeMerger final : public TokenizerModel {
  public:
-  /// Errors name `what`: a merge whose tokens do not exist or do not fit together, or that would make a special
-  /// token, a pair merged twice. The definition must live as long.
+  /// Errors name `what`: a merge whose tokens do not exist or do not fit together, or that would make a
+  /// special token, a pair merged twice. The definition must live as long.
   BpeMerger(const TokenizerDefinition& definition, std::string_view what);
 
   void encode_word(std::string_view word, std::vector<int32_t>& out) const override;

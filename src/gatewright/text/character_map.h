@@ -1,5 +1,5 @@
-// The precompiled character map of SentencePiece's normaliser: a double-array trie from byte sequences to places in
-// a block of replacements that end in 0.
+// The precompiled character map of SentencePiece's normaliser: a double-array trie from byte sequences to
+// places in a block of replacements that end in 0.
 #pragma once
 
 #include <cstdint>
@@ -11,8 +11,8 @@ namespace gatewright {
 
 class CharacterMap {
  public:
-  /// bytes: uint32 size of the trie in bytes, its uint32 units, the replacements. Errors name `what`. Empty bytes
-  /// map nothing.
+  /// bytes: uint32 size of the trie in bytes, its uint32 units, the replacements. Errors name `what`. Empty
+  /// bytes map nothing.
   CharacterMap(std::string_view bytes, std::string_view what);
 
   /// Replaces, from left to right, the longest sequences that the map has.

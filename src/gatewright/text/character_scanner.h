@@ -1,4 +1,5 @@
-// What the hand-written scanners of pre-tokenisers share: a place in a text, and the classes of its characters.
+// What the hand-written scanners of pre-tokenisers share: a place in a text, and the classes of its
+// characters.
 #pragma once
 
 #include <cstddef>

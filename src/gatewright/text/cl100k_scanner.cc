@@ -56,8 +56,8 @@ const char* Cl100kScannerOf<most_digits>::end_of_symbols(const char* at) const {
   return at;
 }
 
-/// Up to the last line end if there is one; else all of the white space at the end of the text, and elsewhere all
-/// but its last character, unless it is the only one.
+/// Up to the last line end if there is one; else all of the white space at the end of the text, and elsewhere
+/// all but its last character, unless it is the only one.
 template <int most_digits>
 const char* Cl100kScannerOf<most_digits>::end_of_spaces(const char* begin) const {
   const char* last = begin;

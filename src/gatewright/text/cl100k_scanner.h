@@ -1,7 +1,8 @@
 // Cuts text into the words of the pattern of cl100k, Llama-3 and Qwen2, the longest first alternative of
-//   (?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,n}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+
-// with n = 3 for cl100k and Llama-3, 1 for Qwen2. The words cover the text without gaps; a byte that is no UTF-8
-// counts as a character that is neither letter, number nor space.
+//   (?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,n}|
+//   ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+
+// with n = 3 for cl100k and Llama-3, 1 for Qwen2. The words cover the text without gaps; a byte that is no
+// UTF-8 counts as a character that is neither letter, number nor space.
 #pragma once
 
 #include <string_view>

@@ -49,10 +49,10 @@ void Decoder::add(const Json& json, std::string_view what, std::string_view path
   } else if (type == "Replace") {
     part.allow({"pattern", "content"});
     const JsonPattern pattern = pattern_of(part);
-    require(!pattern.is_regex && !pattern.text.empty(), "{}: {}.pattern must be a String that is not empty", what,
-            path);
-    require(part.text("content").size() <= kLongestReplacement, "{}: {}.content has more than {} bytes", what, path,
-            kLongestReplacement);
+    require(!pattern.is_regex && !pattern.text.empty(), "{}: {}.pattern must be a String that is not empty",
+            what, path);
+    require(part.text("content").size() <= kLongestReplacement, "{}: {}.content has more than {} bytes", what,
+            path, kLongestReplacement);
     steps.push_back({.kind = Step::Kind::kReplace, .pattern = pattern.text, .content = part.text("content")});
   } else if (type == "Strip") {
     part.allow({"content", "start", "stop"});
@@ -99,7 +99,7 @@ void Decoder::apply(const Step& step, std::string& text) {
       if (!step.pattern.empty() && text.starts_with(step.pattern))
         text.erase(0, step.pattern.size());
       else
-        text.insert(0, " ");
+        text.insert(text.begin(), ' ');
       return;
   }
 }
@@ -119,9 +119,17 @@ std::string Decoder::finish(std::string text) const {
   if (drops_first_space_ && text.starts_with(' ')) text.erase(0, 1);
   for (const Step& step : text_steps_) apply(step, text);
   if (!cleans_up_) return text;
-  for (const auto& [wanted, content] :
-       {std::pair(" .", "."), {" ?", "?"}, {" !", "!"}, {" ,", ","}, {" ' ", "'"}, {" n't", "n't"},
-        {" 'm", "'m"}, {" do not", " don't"}, {" 's", "'s"}, {" 've", "'ve"}, {" 're", "'re"}})
+  for (const auto& [wanted, content] : {std::pair(" .", "."),
+                                        {" ?", "?"},
+                                        {" !", "!"},
+                                        {" ,", ","},
+                                        {" ' ", "'"},
+                                        {" n't", "n't"},
+                                        {" 'm", "'m"},
+                                        {" do not", " don't"},
+                                        {" 's", "'s"},
+                                        {" 've", "'ve"},
+                                        {" 're", "'re"}})
     replace_all(text, wanted, content);
   return text;
 }

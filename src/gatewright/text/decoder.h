@@ -17,8 +17,8 @@ class Decoder {
   /// Replace, Strip. Errors name `what`.
   Decoder(const TokenizerDefinition& definition, std::string_view what);
 
-  /// What a token adds within a text, of each id: tokens of a byte-level vocabulary their bytes, others after the
-  /// steps that look at single tokens, added ones their content.
+  /// What a token adds within a text, of each id: tokens of a byte-level vocabulary their bytes, others after
+  /// the steps that look at single tokens, added ones their content.
   std::vector<std::string> pieces(const TokenizerDefinition& definition) const;
   /// The last steps, on the joined pieces of a text from its beginning.
   std::string finish(std::string text) const;

@@ -38,8 +38,8 @@ std::optional<bool> flag(const GgufMetadata& metadata, std::string_view name) {
 std::optional<int32_t> token_id(const std::optional<int64_t>& id, std::string_view name, size_t count,
                                 std::string_view what) {
   if (!id) return std::nullopt;
-  require(*id >= 0 && *id < static_cast<int64_t>(count), "{}: {}{} is {}, the vocabulary has ids 0 to {}", what,
-          kPrefix, name, *id, count - 1);
+  require(*id >= 0 && *id < static_cast<int64_t>(count), "{}: {}{} is {}, the vocabulary has ids 0 to {}",
+          what, kPrefix, name, *id, count - 1);
   return static_cast<int32_t>(*id);
 }
 
@@ -82,7 +82,8 @@ std::vector<BpeMerge> merges_of(const GgufVocabulary& vocabulary, std::string_vi
   return merges;
 }
 
-void set_template(const GgufVocabulary& vocabulary, bool adds_begin, bool adds_end, TokenizerDefinition& made) {
+void set_template(const GgufVocabulary& vocabulary, bool adds_begin, bool adds_end,
+                  TokenizerDefinition& made) {
   std::vector<int32_t> before, after;
   if (vocabulary.add_begin.value_or(adds_begin) && made.begin) before.push_back(*made.begin);
   if (vocabulary.add_end.value_or(adds_end) && made.end) after.push_back(*made.end);
@@ -108,13 +109,15 @@ TokenizerDefinition byte_level(const GgufVocabulary& vocabulary, const std::vect
       continue;
     }
     std::optional<std::string> bytes = from_byte_alphabet(name);
-    require(bytes.has_value(), "{}: token {}, {}, is not made of byte-level characters", what, id, Quoted{name});
+    require(bytes.has_value(), "{}: token {}, {}, is not made of byte-level characters", what, id,
+            Quoted{name});
     made.tokens.push_back(std::move(*bytes));
   }
   made.merges = merges_of(vocabulary, what);
   if (family->nfc) made.normalizer = {{"type", "NFC"}};
   made.pre_tokenizer = family->pre_tokenizer;
-  made.decoder = {{"type", "ByteLevel"}, {"add_prefix_space", true}, {"trim_offsets", true}, {"use_regex", true}};
+  made.decoder = {
+      {"type", "ByteLevel"}, {"add_prefix_space", true}, {"trim_offsets", true}, {"use_regex", true}};
   made.begin = token_id(vocabulary.begin, "bos_token_id", made.tokens.size(), what);
   made.end = token_id(vocabulary.end, "eos_token_id", made.tokens.size(), what);
   // Every text has its bytes, so nothing is unknown; the id is checked all the same.
@@ -125,8 +128,8 @@ TokenizerDefinition byte_level(const GgufVocabulary& vocabulary, const std::vect
 
 TokenizerDefinition sentencepiece(const GgufVocabulary& vocabulary, std::vector<TokenType> types,
                                   std::string_view what) {
-  require(vocabulary.scores.size() == vocabulary.tokens.size(), "{}: {}scores has {} entries for {} tokens", what,
-          kPrefix, vocabulary.scores.size(), vocabulary.tokens.size());
+  require(vocabulary.scores.size() == vocabulary.tokens.size(), "{}: {}scores has {} entries for {} tokens",
+          what, kPrefix, vocabulary.scores.size(), vocabulary.tokens.size());
   SentencePieceVocabulary given;
   given.tokens = vocabulary.tokens;
   given.scores = vocabulary.scores;
@@ -160,7 +163,8 @@ TokenizerDefinition word_piece(const GgufVocabulary& vocabulary, const std::vect
   TokenizerDefinition made;
   made.kind = TokenizerKind::kWordPiece;
   made.continuing_prefix = "##";
-  const bool marked = std::ranges::any_of(vocabulary.tokens, [](const std::string& t) { return t.starts_with(kSpaceMark); });
+  const bool marked =
+      std::ranges::any_of(vocabulary.tokens, [](const std::string& t) { return t.starts_with(kSpaceMark); });
   bool cased = false;
   for (size_t id = 0; id < vocabulary.tokens.size(); ++id) {
     const std::string& name = vocabulary.tokens[id];
@@ -213,10 +217,11 @@ std::vector<int64_t> types_of(const TokenizerDefinition& definition) {
     for (size_t id = 0; id < types.size(); ++id)
       if (byte_of_name(definition.tokens[id])) types[id] = static_cast<int64_t>(TokenType::kByte);
   for (const AddedToken& token : definition.added)
-    types[static_cast<size_t>(token.id)] = static_cast<int64_t>(
-        !token.special                     ? TokenType::kUserDefined
-        : token.id == definition.unknown && definition.kind != TokenizerKind::kWordPiece ? TokenType::kUnknown
-                                           : TokenType::kControl);
+    types[static_cast<size_t>(token.id)] =
+        static_cast<int64_t>(!token.special ? TokenType::kUserDefined
+                             : token.id == definition.unknown && definition.kind != TokenizerKind::kWordPiece
+                                 ? TokenType::kUnknown
+                                 : TokenType::kControl);
   return types;
 }
 
@@ -241,18 +246,20 @@ void set_byte_level(const TokenizerDefinition& definition, GgufVocabulary& made)
 /// Whether the normaliser puts a space before texts and marks spaces, as SentencePiece does.
 bool marks_spaces(const TokenizerDefinition& definition, bool& adds_prefix) {
   const std::string parts = definition.normalizer.dump() + definition.pre_tokenizer.dump();
-  adds_prefix = parts.find("Prepend") != std::string::npos ||
-                (parts.find("Metaspace") != std::string::npos && parts.find("\"never\"") == std::string::npos);
+  adds_prefix = parts.find("Prepend") != std::string::npos || (parts.find("Metaspace") != std::string::npos &&
+                                                               parts.find("\"never\"") == std::string::npos);
   return parts.find(kSpaceMark) != std::string::npos || parts.find("Metaspace") != std::string::npos;
 }
 
 void set_sentencepiece(const TokenizerDefinition& definition, GgufVocabulary& made) {
   bool adds_prefix = false;
-  require(marks_spaces(definition, adds_prefix), "GGUF holds no BPE over characters that does not mark spaces");
+  require(marks_spaces(definition, adds_prefix),
+          "GGUF holds no BPE over characters that does not mark spaces");
   made.model = "llama";
   made.pre = "default";
   made.tokens = definition.tokens;
-  made.scores = definition.kind == TokenizerKind::kScoredBpe ? definition.scores : scores_of_merges(definition);
+  made.scores =
+      definition.kind == TokenizerKind::kScoredBpe ? definition.scores : scores_of_merges(definition);
   made.add_space_prefix = adds_prefix;
 }
 
@@ -263,7 +270,8 @@ bool has_vocabulary(const GgufMetadata& metadata) {
 }
 
 GgufVocabulary read_gguf_vocabulary(const GgufMetadata& metadata) {
-  require(has_vocabulary(metadata), "{} has no vocabulary: {}model is missing or no_vocab", metadata.what(), kPrefix);
+  require(has_vocabulary(metadata), "{} has no vocabulary: {}model is missing or no_vocab", metadata.what(),
+          kPrefix);
   GgufVocabulary made;
   made.model = metadata.text(key_of("model"));
   made.pre = metadata.text_or(key_of("pre"), "");
@@ -358,8 +366,8 @@ GgufVocabulary gguf_vocabulary(const TokenizerDefinition& definition) {
       fail("Unigram tokenizers are not written to GGUF");
   }
   made.types = types_of(definition);
-  const PostProcessor post = PostProcessor::read(definition.post_processor,
-                                                 static_cast<int64_t>(definition.tokens.size()), "the tokenizer");
+  const PostProcessor post = PostProcessor::read(
+      definition.post_processor, static_cast<int64_t>(definition.tokens.size()), "the tokenizer");
   made.begin = definition.begin;
   made.end = definition.end;
   made.unknown = definition.unknown;

@@ -18,8 +18,8 @@ const char* Gpt2ScannerOf<digits_alone>::end_of_word(const char* begin) const {
   return end_of_spaces(begin);
 }
 
-/// All of the white space at the end of the text (or before a number that stands alone); elsewhere all but its last
-/// character, which goes with what follows or, when it is the only one, stands alone.
+/// All of the white space at the end of the text (or before a number that stands alone); elsewhere all but
+/// its last character, which goes with what follows or, when it is the only one, stands alone.
 template <bool digits_alone>
 const char* Gpt2ScannerOf<digits_alone>::end_of_spaces(const char* begin) const {
   const char* last = begin;

@@ -11,8 +11,8 @@
 
 namespace gatewright {
 
-/// digits_alone: \p{N} cuts first, so that each number is a word of its own and the pattern sees what lies between
-/// (StarCoder, SmolLM).
+/// digits_alone: \p{N} cuts first, so that each number is a word of its own and the pattern sees what lies
+/// between (StarCoder, SmolLM).
 template <bool digits_alone>
 class Gpt2ScannerOf : public CharacterScanner {
  public:

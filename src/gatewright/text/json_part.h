@@ -1,4 +1,5 @@
-// One part of a tokenizer.json, an object with a type, read strictly: what is not known is an error that names it.
+// One part of a tokenizer.json, an object with a type, read strictly: what is not known is an error that
+// names it.
 #pragma once
 
 #include <initializer_list>

@@ -1,5 +1,5 @@
-// The inner loop of every BPE: neighbouring tokens of a word are merged, lowest rank first, leftmost on a tie,
-// in O(n log n).
+// The inner loop of every BPE: neighbouring tokens of a word are merged, lowest rank first, leftmost on a
+// tie, in O(n log n).
 #pragma once
 
 #include <algorithm>

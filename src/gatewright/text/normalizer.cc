@@ -20,7 +20,7 @@ namespace {
 
 constexpr int kDeepest = 8;  // sequences in sequences
 constexpr size_t kMostSteps = 64;
-constexpr size_t kLongestReplacement = 64;  // bytes
+constexpr size_t kLongestReplacement = 64;                         // bytes
 constexpr size_t kMostGrowth = 64, kFreeGrowth = size_t{1} << 12;  // bytes a byte, and bytes
 
 /// Calls each(code, bytes) for each character.
@@ -214,10 +214,9 @@ std::unique_ptr<const Normalizer::Step> replacement(const JsonPart& part) {
   part.allow({"pattern", "content"});
   JsonPattern pattern = pattern_of(part);
   require(!pattern.text.empty(), "{}: {}.pattern must not be empty", part.what(), part.path());
-  require(part.text("content").size() <= kLongestReplacement, "{}: {}.content has more than {} bytes", part.what(),
-          part.path(), kLongestReplacement);
-  if (!pattern.is_regex)
-    return std::make_unique<ReplaceText>(std::move(pattern.text), part.text("content"));
+  require(part.text("content").size() <= kLongestReplacement, "{}: {}.content has more than {} bytes",
+          part.what(), part.path(), kLongestReplacement);
+  if (!pattern.is_regex) return std::make_unique<ReplaceText>(std::move(pattern.text), part.text("content"));
   return std::make_unique<ReplacePattern>(Regex(pattern.text, part.what()), part.text("content"));
 }
 
@@ -273,7 +272,8 @@ std::unique_ptr<const Normalizer::Step> step_of(const JsonPart& part) {
 }
 
 void add_steps(const JsonPart& part, int depth, Steps& steps) {
-  require(depth < kDeepest && steps.size() < kMostSteps, "{}: {} has too many parts", part.what(), part.path());
+  require(depth < kDeepest && steps.size() < kMostSteps, "{}: {} has too many parts", part.what(),
+          part.path());
   if (part.type() != "Sequence") return steps.push_back(step_of(part));
   part.allow({"normalizers"});
   size_t i = 0;
@@ -295,7 +295,8 @@ std::string_view Normalizer::apply(std::string_view text, std::string& buffer) c
   for (const auto& step : steps_) {
     next.clear();
     if (!step->apply(text, next)) continue;
-    require(next.size() <= most, "the normaliser makes more than {} bytes of a text of {}", most, text.size());
+    require(next.size() <= most, "the normaliser makes more than {} bytes of a text of {}", most,
+            text.size());
     buffer.swap(next);
     text = buffer;
   }

@@ -11,8 +11,8 @@ constexpr int kDeepest = 8;
 
 int32_t id_of(const Json& value, int64_t vocab_size, const JsonPart& part) {
   if (!value.is_number_integer() || value < 0 || value >= vocab_size)
-    fail("{}: {} names the token id {}, the vocabulary has ids 0 to {}", part.what(), part.path(), value.dump().substr(0, 40),
-         vocab_size - 1);
+    fail("{}: {} names the token id {}, the vocabulary has ids 0 to {}", part.what(), part.path(),
+         value.dump().substr(0, 40), vocab_size - 1);
   return value.get<int32_t>();
 }
 
@@ -38,7 +38,8 @@ PostProcessor read_template(const JsonPart& part, int64_t vocab_size) {
   for (const Json& item : part.list("single")) {
     const bool known = item.is_object() && item.size() == 1 && item.begin()->is_object() &&
                        item.begin()->contains("id") && item.begin()->at("id").is_string();
-    require(known, "{}: {}.single holds SpecialToken and Sequence, each with an 'id'", part.what(), part.path());
+    require(known, "{}: {}.single holds SpecialToken and Sequence, each with an 'id'", part.what(),
+            part.path());
     const std::string id = item.begin()->at("id").get<std::string>();
     if (item.begin().key() == "Sequence") {
       require(!text_seen && id == "A", "{}: {}.single must hold the text A once", part.what(), part.path());
@@ -47,7 +48,8 @@ PostProcessor read_template(const JsonPart& part, int64_t vocab_size) {
     }
     const auto found = special.find(id);
     require(item.begin().key() == "SpecialToken" && found != special.end(),
-            "{}: {}.single names {}, which is none of its special tokens", part.what(), part.path(), Quoted{id});
+            "{}: {}.single names {}, which is none of its special tokens", part.what(), part.path(),
+            Quoted{id});
     std::vector<int32_t>& side = text_seen ? made.after : made.before;
     side.insert(side.end(), found->second.begin(), found->second.end());
   }

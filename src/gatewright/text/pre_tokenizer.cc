@@ -43,14 +43,16 @@ Behavior behavior_of(const JsonPart& part, const char* otherwise) {
   if (name == "MergedWithPrevious") return Behavior::kMergedWithPrevious;
   if (name == "MergedWithNext") return Behavior::kMergedWithNext;
   if (name == "Contiguous") return Behavior::kContiguous;
-  fail("{}: {}.behavior is {}; known are Removed, Isolated, MergedWithPrevious, MergedWithNext and Contiguous",
-       part.what(), part.path(), Quoted{name});
+  fail(
+      "{}: {}.behavior is {}; known are Removed, Isolated, MergedWithPrevious, MergedWithNext and Contiguous",
+      part.what(), part.path(), Quoted{name});
 }
 
 /// Takes matches and what lies between them, in order and without gaps, and emits pieces.
 class Cutter {
  public:
-  Cutter(const Piece& whole, Behavior behavior, Emit emit) : whole_(whole), behavior_(behavior), emit_(emit) {}
+  Cutter(const Piece& whole, Behavior behavior, Emit emit)
+      : whole_(whole), behavior_(behavior), emit_(emit) {}
 
   void add(size_t begin, size_t end, bool is_match) {
     switch (behavior_) {
@@ -126,7 +128,8 @@ class SplitRegex final : public Step {
   SplitRegex(Regex regex, Behavior behavior, bool invert)
       : regex_(std::move(regex)), behavior_(behavior), invert_(invert) {}
   void cut(const Piece& piece, Emit emit) const override {
-    split(piece, behavior_, invert_, [&](size_t from) { return regex_.find(piece.text, from); }, emit);
+    split(
+        piece, behavior_, invert_, [&](size_t from) { return regex_.find(piece.text, from); }, emit);
   }
   bool lossless() const override { return behavior_ != Behavior::kRemoved; }
 
@@ -219,7 +222,8 @@ class PrefixSpace final : public Step {
  public:
   void cut(const Piece& piece, Emit emit) const override {
     if (piece.text.starts_with(' ')) return emit(piece);
-    const std::string text = " " + std::string(piece.text);
+    std::string text(1, ' ');
+    text += piece.text;
     emit(Piece{.text = text, .buffer = text, .begins_text = piece.begins_text});
   }
   bool lossless() const override { return false; }
@@ -235,9 +239,9 @@ class Metaspace final : public Step {
   void cut(const Piece& piece, Emit emit) const override {
     std::string text;
     text.reserve(piece.text.size() + piece.text.size() / 2);
-    const bool prepends = (scheme_ == PrependScheme::kAlways ||
-                           (scheme_ == PrependScheme::kFirst && piece.begins_text)) &&
-                          !piece.text.starts_with(' ') && !piece.text.starts_with(replacement_);
+    const bool prepends =
+        (scheme_ == PrependScheme::kAlways || (scheme_ == PrependScheme::kFirst && piece.begins_text)) &&
+        !piece.text.starts_with(' ') && !piece.text.starts_with(replacement_);
     if (prepends) text += replacement_;
     for (const char c : piece.text) {
       if (c == ' ')

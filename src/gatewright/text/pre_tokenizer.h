@@ -24,15 +24,17 @@ class PreTokenizer {
   bool lossless() const;
 
   struct Piece {
-    std::string_view text;      // what is to be cut
-    std::string_view buffer;    // what may be read around it
-    bool begins_text = false;   // nothing stands before it
+    std::string_view text;     // what is to be cut
+    std::string_view buffer;   // what may be read around it
+    bool begins_text = false;  // nothing stands before it
   };
   using Emit = FunctionRef<void(const Piece&)>;
-  /// Calls emit for each word in order; none is empty. Words are views of the text or live until emit returns.
+  /// Calls emit for each word in order; none is empty. Words are views of the text or live until emit
+  /// returns.
   void cut(const Piece& text, Emit emit) const { cut_from(0, text, emit); }
 
-  /// The one pattern that cuts everything, when the pre-tokeniser is nothing else: its scanner can be run at once.
+  /// The one pattern that cuts everything, when the pre-tokeniser is nothing else: its scanner can be run at
+  /// once.
   enum class Only { kNothing, kGpt2, kDigitsGpt2, kCl100k, kQwen2, kOther };
   Only only() const { return only_; }
 

@@ -1,5 +1,5 @@
-// The wire format of protocol buffers, as far as reading needs it: fields one after the other, each checked against
-// the bytes that are left.
+// The wire format of protocol buffers, as far as reading needs it: fields one after the other, each checked
+// against the bytes that are left.
 #pragma once
 
 #include <bit>
@@ -20,8 +20,8 @@ class ProtobufReader {
   struct Field {
     uint32_t number = 0;
     Wire wire = Wire::kVarint;
-    uint64_t value = 0;       // of a number
-    std::string_view bytes;   // of kBytes
+    uint64_t value = 0;      // of a number
+    std::string_view bytes;  // of kBytes
 
     int64_t integer() const { return static_cast<int64_t>(value); }
     float real() const { return std::bit_cast<float>(static_cast<uint32_t>(value)); }
@@ -30,8 +30,12 @@ class ProtobufReader {
   std::optional<Field> next() {
     if (bytes_.empty()) return std::nullopt;
     const uint64_t key = varint();
-    Field field{.number = static_cast<uint32_t>(key >> 3), .wire = static_cast<Wire>(key & 7), .value = 0, .bytes = {}};
-    require(key >> 3 >= 1 && key >> 3 < (uint64_t{1} << 29), "{}: a field has the number {}", what_, key >> 3);
+    Field field{.number = static_cast<uint32_t>(key >> 3),
+                .wire = static_cast<Wire>(key & 7),
+                .value = 0,
+                .bytes = {}};
+    require(key >> 3 >= 1 && key >> 3 < (uint64_t{1} << 29), "{}: a field has the number {}", what_,
+            key >> 3);
     switch (field.wire) {
       case Wire::kVarint:
         field.value = varint();

@@ -103,10 +103,10 @@ Regex::Regex(std::string_view pattern, std::string_view what) : pattern_(pattern
   int error = 0;
   PCRE2_SIZE offset = 0;
   // Ruby's syntax: ^ and $ hold at every line.
-  code_ = std::make_shared<Code>(pcre2_compile(units(rewritten.data()), rewritten.size(),
-                                               PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C |
-                                                   PCRE2_MATCH_INVALID_UTF,
-                                               &error, &offset, nullptr));
+  code_ = std::make_shared<Code>(pcre2_compile(
+      units(rewritten.data()), rewritten.size(),
+      PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C | PCRE2_MATCH_INVALID_UTF, &error,
+      &offset, nullptr));
   if (!code_->code) {
     char message[256] = {};
     pcre2_get_error_message(error, reinterpret_cast<PCRE2_UCHAR*>(message), sizeof message);
@@ -118,8 +118,8 @@ Regex::Regex(std::string_view pattern, std::string_view what) : pattern_(pattern
 
 std::optional<Regex::Match> Regex::find(std::string_view text, size_t from) const {
   thread_local Workspace workspace;
-  const int found = pcre2_match(code_->code, units(text.data()), text.size(), from, 0, workspace.data,
-                                workspace.context);
+  const int found =
+      pcre2_match(code_->code, units(text.data()), text.size(), from, 0, workspace.data, workspace.context);
   if (found == PCRE2_ERROR_NOMATCH) return std::nullopt;
   if (found < 0) {
     char message[256] = {};

@@ -17,7 +17,8 @@ std::vector<int32_t> ranks_of(const std::vector<double>& scores) {
   std::vector<int32_t> ranks;
   ranks.reserve(scores.size());
   for (const double score : scores)
-    ranks.push_back(static_cast<int32_t>(std::ranges::lower_bound(different, score, std::greater{}) - different.begin()));
+    ranks.push_back(
+        static_cast<int32_t>(std::ranges::lower_bound(different, score, std::greater{}) - different.begin()));
   return ranks;
 }
 

@@ -31,7 +31,8 @@ Json normalizer_of(const SentencePieceVocabulary& vocabulary) {
 }
 
 Json decoder_of(const SentencePieceVocabulary& vocabulary) {
-  Json steps = Json::array({replace("String", kSpaceMark, " "), {{"type", "ByteFallback"}}, {{"type", "Fuse"}}});
+  Json steps =
+      Json::array({replace("String", kSpaceMark, " "), {{"type", "ByteFallback"}}, {{"type", "Fuse"}}});
   if (vocabulary.add_space_prefix)
     steps.push_back({{"type", "Strip"}, {"content", " "}, {"start", 1}, {"stop", 0}});
   return {{"type", "Sequence"}, {"decoders", std::move(steps)}};

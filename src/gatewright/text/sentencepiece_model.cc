@@ -67,17 +67,17 @@ class Reader {
   void read_trainer(std::string_view bytes) {
     ProtobufReader fields(bytes, what_);
     while (const auto field = fields.next()) {
-      std::optional<int64_t>* const wanted = field->number == 41 ? &begin_
-                              : field->number == 42 ? &end_
-                              : field->number == 43 ? &padding_
-                                                    : nullptr;
+      std::optional<int64_t>* const wanted = field->number == 41   ? &begin_
+                                             : field->number == 42 ? &end_
+                                             : field->number == 43 ? &padding_
+                                                                   : nullptr;
       const bool suffix = field->number == 24, type = field->number == 3;
       if (!wanted && !suffix && !type) continue;
       fields.expect(*field, Wire::kVarint, "a setting of the trainer");
       if (wanted) *wanted = field->integer();
       if (type) model_type_ = field->integer();
-      require(!suffix || field->value == 0, "{}: spaces at the end of words (treat_whitespace_as_suffix) are not supported",
-              what_);
+      require(!suffix || field->value == 0,
+              "{}: spaces at the end of words (treat_whitespace_as_suffix) are not supported", what_);
     }
   }
 
@@ -93,8 +93,8 @@ class Reader {
       fields.expect(*field, Wire::kVarint, "a setting of the normaliser");
       if (field->number == 3) vocabulary_.add_space_prefix = field->value != 0;
       if (field->number == 4) vocabulary_.remove_extra_spaces = field->value != 0;
-      require(field->number != 5 || field->value != 0, "{}: spaces that stay spaces (escape_whitespaces) are not supported",
-              what_);
+      require(field->number != 5 || field->value != 0,
+              "{}: spaces that stay spaces (escape_whitespaces) are not supported", what_);
     }
   }
 
@@ -103,8 +103,8 @@ class Reader {
                             size_t count) const {
     const auto given = value ? static_cast<int32_t>(*value) : otherwise;
     if (given == -1 || (!value && static_cast<size_t>(given) >= count)) return std::nullopt;
-    require(given >= 0 && static_cast<size_t>(given) < count, "{}: {} is {}, the model has ids 0 to {}", what_,
-            name, given, count - 1);
+    require(given >= 0 && static_cast<size_t>(given) < count, "{}: {} is {}, the model has ids 0 to {}",
+            what_, name, given, count - 1);
     return given;
   }
 

@@ -1,4 +1,5 @@
-// SentencePiece's model file (Kudo and Richardson 2018), a protocol buffer: pieces, and how they were trained.
+// SentencePiece's model file (Kudo and Richardson 2018), a protocol buffer: pieces, and how they were
+// trained.
 #pragma once
 
 #include <string_view>

@@ -1,5 +1,5 @@
-// The pre-tokenisers of published families: by the names that GGUF files call them by (tokenizer.ggml.pre), as
-// tokenizer.json writes them, and which of their patterns a hand-written scanner knows.
+// The pre-tokenisers of published families: by the names that GGUF files call them by (tokenizer.ggml.pre),
+// as tokenizer.json writes them, and which of their patterns a hand-written scanner knows.
 #pragma once
 
 #include <optional>

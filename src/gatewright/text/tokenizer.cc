@@ -72,7 +72,8 @@ TokenizerDefinition definition_of(BpeVocabulary vocabulary) {
   return definition;
 }
 
-/// Whether no token reaches over the place where a space mark follows something else, so that words may end there.
+/// Whether no token reaches over the place where a space mark follows something else, so that words may end
+/// there.
 bool spaces_begin_words(const TokenizerDefinition& definition) {
   if (definition.kind == TokenizerKind::kByteLevelBpe || definition.kind == TokenizerKind::kWordPiece)
     return false;
@@ -96,8 +97,8 @@ struct Tokenizer::State {
       : definition(checked(std::move(given), what)),
         normalizer(definition.normalizer, what),
         pre_tokenizer(definition.pre_tokenizer, what),
-        post_processor(
-            PostProcessor::read(definition.post_processor, static_cast<int64_t>(definition.tokens.size()), what)),
+        post_processor(PostProcessor::read(definition.post_processor,
+                                           static_cast<int64_t>(definition.tokens.size()), what)),
         decoder(definition, what),
         model(make_tokenizer_model(definition, what)),
         pieces(decoder.pieces(definition)),
@@ -147,7 +148,8 @@ struct Tokenizer::State {
     });
   }
 
-  void encode_raw(std::string_view text, EncodeOptions options, bool begins, std::vector<int32_t>& out) const {
+  void encode_raw(std::string_view text, EncodeOptions options, bool begins,
+                  std::vector<int32_t>& out) const {
     std::string buffer;
     const std::string_view normal = normalizer.empty() ? text : normalizer.apply(text, buffer);
     const AddedTokenCutter& cutter = cutters[options.parse_special][true];
@@ -174,7 +176,9 @@ struct Tokenizer::State {
         break;
     }
     WordCache& cache = WordCache::of_this_thread();
-    const auto on_word = [&](const PreTokenizer::Piece& word) { encode_word(word.text, word.buffer, cache, out); };
+    const auto on_word = [&](const PreTokenizer::Piece& word) {
+      encode_word(word.text, word.buffer, cache, out);
+    };
     pre_tokenizer.cut({.text = text, .buffer = text, .begins_text = begins}, on_word);
   }
 

@@ -1,5 +1,6 @@
-// Text to token ids and back, for every kind of tokenizer: byte-level BPE (Radford et al. 2019), SentencePiece's BPE
-// and Unigram (Kudo and Richardson 2018), WordPiece; read from tokenizer.json, a SentencePiece model or GGUF.
+// Text to token ids and back, for every kind of tokenizer: byte-level BPE (Radford et al. 2019),
+// SentencePiece's BPE and Unigram (Kudo and Richardson 2018), WordPiece; read from tokenizer.json, a
+// SentencePiece model or GGUF.
 #pragma once
 
 #include <cstdint>
@@ -28,15 +29,15 @@ struct DecodeOptions {
 /// Immutable; copies share one vocabulary. Safe to use from any number of threads.
 class Tokenizer {
  public:
-  /// Reads a tokenizer.json, a SentencePiece model or a GGUF file, told by content, or a folder with one of them,
-  /// where tokenizer_config.json is read, too. Errors name the file.
+  /// Reads a tokenizer.json, a SentencePiece model or a GGUF file, told by content, or a folder with one of
+  /// them, where tokenizer_config.json is read, too. Errors name the file.
   static Tokenizer load(const std::filesystem::path& path);
   /// A tokenizer.json from memory; errors name `what`.
   static Tokenizer parse(std::string_view json, std::string_view what);
   /// Byte-level BPE with GPT-2's pre-tokeniser. Checks the vocabulary; errors name `what`.
   explicit Tokenizer(BpeVocabulary vocabulary, std::string_view what = "the tokenizer");
-  /// Checks the definition (ids in range, names that repeat, merges that fit, parts that are known); errors name
-  /// `what`.
+  /// Checks the definition (ids in range, names that repeat, merges that fit, parts that are known); errors
+  /// name `what`.
   explicit Tokenizer(TokenizerDefinition definition, std::string_view what = "the tokenizer");
 
   /// tokenizer.json: the same tokenizer gives the same bytes.
@@ -45,8 +46,8 @@ class Tokenizer {
   std::string config_json() const;
   void save(const std::filesystem::path& path) const;
 
-  /// Without options adds no begin or end tokens, and the names of special tokens are plain text; added tokens that
-  /// are not special are found.
+  /// Without options adds no begin or end tokens, and the names of special tokens are plain text; added
+  /// tokens that are not special are found.
   std::vector<int32_t> encode(std::string_view text, EncodeOptions options = {}) const;
   /// Appends to `out`.
   void encode(std::string_view text, std::vector<int32_t>& out, EncodeOptions options = {}) const;
@@ -54,14 +55,15 @@ class Tokenizer {
   /// error.
   std::string decode(std::span<const int32_t> ids, DecodeOptions options = {}) const;
 
-  /// What the token adds within a text: a text is its tokens' bytes joined, but for a space that encoding put first.
+  /// What the token adds within a text: a text is its tokens' bytes joined, but for a space that encoding put
+  /// first.
   const std::string& token_bytes(int32_t id) const;
   bool is_special(int32_t id) const;
   int64_t vocab_size() const;
   TokenizerKind kind() const;
   const TokenizerDefinition& definition() const;
-  /// Whether decode(encode(text)) == text for any bytes: a byte-level vocabulary with all 256 bytes and nothing that
-  /// changes the text.
+  /// Whether decode(encode(text)) == text for any bytes: a byte-level vocabulary with all 256 bytes and
+  /// nothing that changes the text.
   bool lossless() const;
 
   /// The id of <|endoftext|> if it is a special token of the vocabulary, else end().

@@ -1,6 +1,6 @@
-// A tokenizer as data, whatever file it came from: the vocabulary of its model, its added tokens, and the parts
-// around the model (normalizer, pre_tokenizer, post_processor, decoder) as tokenizer.json writes them. Readers
-// make one, Tokenizer runs it, writers take it back.
+// A tokenizer as data, whatever file it came from: the vocabulary of its model, its added tokens, and the
+// parts around the model (normalizer, pre_tokenizer, post_processor, decoder) as tokenizer.json writes them.
+// Readers make one, Tokenizer runs it, writers take it back.
 #pragma once
 
 #include <cstdint>
@@ -32,12 +32,12 @@ struct TokenizerDefinition {
   std::vector<double> scores;       // scored BPE and Unigram: one a token
   std::vector<AddedToken> added;    // sorted by id; their contents stand in `tokens`, too
 
-  std::optional<int32_t> unknown;       // what stands for text that no token covers
-  bool byte_fallback = false;           // such text becomes the tokens <0x00> to <0xFF>
-  bool fuse_unknown = false;            // neighbouring unknown characters are one unknown token
-  bool ignore_merges = false;           // a word that is a token is not merged
-  std::string continuing_prefix;        // WordPiece: before pieces that continue a word
-  int64_t longest_word = 100;           // WordPiece: characters; a longer word is unknown
+  std::optional<int32_t> unknown;  // what stands for text that no token covers
+  bool byte_fallback = false;      // such text becomes the tokens <0x00> to <0xFF>
+  bool fuse_unknown = false;       // neighbouring unknown characters are one unknown token
+  bool ignore_merges = false;      // a word that is a token is not merged
+  std::string continuing_prefix;   // WordPiece: before pieces that continue a word
+  int64_t longest_word = 100;      // WordPiece: characters; a longer word is unknown
 
   // As in tokenizer.json, null when there is none.
   Json normalizer, pre_tokenizer, post_processor, decoder;

@@ -57,8 +57,8 @@ class Reader {
   }
 
   void read_bpe(const Json& model) {
-    allow(model, {"type", "dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix", "fuse_unk",
-                  "byte_fallback", "ignore_merges", "vocab", "merges"});
+    allow(model, {"type", "dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix",
+                  "fuse_unk", "byte_fallback", "ignore_merges", "vocab", "merges"});
     const bool byte_level = PreTokenizer(made_.pre_tokenizer, what_).byte_level();
     made_.kind = byte_level ? TokenizerKind::kByteLevelBpe : TokenizerKind::kBpe;
     for (const char* key : {"continuing_subword_prefix", "end_of_word_suffix"}) {
@@ -68,8 +68,8 @@ class Reader {
     const Json& dropout = member(model, "dropout");
     require(dropout.is_null() || dropout == 0, "{}: model.dropout is not supported", what_);
     made_.byte_fallback = model_flag(model, "byte_fallback");
-    require(!made_.byte_fallback || !byte_level, "{}: model.byte_fallback is not supported for byte-level BPE",
-            what_);
+    require(!made_.byte_fallback || !byte_level,
+            "{}: model.byte_fallback is not supported for byte-level BPE", what_);
     made_.fuse_unknown = model_flag(model, "fuse_unk");
     made_.ignore_merges = model_flag(model, "ignore_merges");
     read_vocab(member(model, "vocab"));
@@ -81,7 +81,8 @@ class Reader {
     allow(model, {"type", "unk_token", "continuing_subword_prefix", "max_input_chars_per_word", "vocab"});
     made_.kind = TokenizerKind::kWordPiece;
     const Json& prefix = member(model, "continuing_subword_prefix");
-    require(prefix.is_null() || prefix.is_string(), "{}: model.continuing_subword_prefix must be a text", what_);
+    require(prefix.is_null() || prefix.is_string(), "{}: model.continuing_subword_prefix must be a text",
+            what_);
     made_.continuing_prefix = prefix.is_null() ? "##" : prefix.get<std::string>();
     const Json& longest = member(model, "max_input_chars_per_word");
     require(longest.is_null() || (longest.is_number_integer() && longest > 0 && longest <= INT32_MAX),
@@ -107,8 +108,9 @@ class Reader {
     }
     for (const AddedToken& token : made_.added) {
       const auto at = static_cast<size_t>(token.id);
-      require(at <= made_.tokens.size(), "{}: the added token {} has id {}, but there are {} tokens before it",
-              what_, Quoted{token.content}, token.id, made_.tokens.size());
+      require(at <= made_.tokens.size(),
+              "{}: the added token {} has id {}, but there are {} tokens before it", what_,
+              Quoted{token.content}, token.id, made_.tokens.size());
       if (at == made_.tokens.size()) {
         made_.tokens.push_back(token.content);
         made_.scores.push_back(0);
@@ -122,7 +124,8 @@ class Reader {
 
   void allow(const Json& model, std::initializer_list<std::string_view> keys) const {
     for (auto item = model.begin(); item != model.end(); ++item)
-      require(std::ranges::find(keys, item.key()) != keys.end(), "{}: model.{} is not known", what_, item.key());
+      require(std::ranges::find(keys, item.key()) != keys.end(), "{}: model.{} is not known", what_,
+              item.key());
   }
 
   bool model_flag(const Json& model, const char* key) const {

@@ -1,5 +1,5 @@
-// Hugging Face's tokenizer.json: BPE, Unigram and WordPiece models and the parts around them. What a file has that is
-// not known is an error that names it.
+// Hugging Face's tokenizer.json: BPE, Unigram and WordPiece models and the parts around them. What a file has
+// that is not known is an error that names it.
 #pragma once
 
 #include <string>
@@ -12,8 +12,8 @@ namespace gatewright {
 /// Errors name `what`. Merges are resolved to ids; the model checks that they fit.
 TokenizerDefinition read_tokenizer_json(std::string_view json, std::string_view what);
 
-/// The vocabulary in id order, added tokens among it; merges as "left right". The same definition gives the same
-/// bytes. Scored BPE is written with the merges that its scores stand for.
+/// The vocabulary in id order, added tokens among it; merges as "left right". The same definition gives the
+/// same bytes. Scored BPE is written with the merges that its scores stand for.
 std::string write_tokenizer_json(const TokenizerDefinition& definition);
 /// The same, but scores stand as they are: for a hash of what the tokenizer does.
 std::string fingerprinted_json(const TokenizerDefinition& definition);

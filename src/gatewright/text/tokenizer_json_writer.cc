@@ -16,7 +16,8 @@ namespace {
 constexpr size_t kLongestMerged = 512;
 
 std::string json_text(std::string_view text) {
-  // A token need not be UTF-8 (half of a character): what is not is replaced, as readers of JSON would refuse it.
+  // A token need not be UTF-8 (half of a character): what is not is replaced, as readers of JSON would refuse
+  // it.
   return Json(text).dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
@@ -25,17 +26,17 @@ std::string one_line(const Json& value) {
   if (value.is_object()) {
     std::string text;
     const auto add = [&](const std::string& key, const Json& item) {
-      text += (text.empty() ? "" : ", ") + json_text(key) + ": " + one_line(item);
+      text.append(text.empty() ? "" : ", ").append(json_text(key)).append(": ").append(one_line(item));
     };
     if (const auto type = value.find("type"); type != value.end()) add("type", *type);
     for (auto item = value.begin(); item != value.end(); ++item)
       if (item.key() != "type") add(item.key(), *item);
-    return "{" + text + "}";
+    return fmt::format("{{{}}}", text);
   }
   if (value.is_array()) {
     std::string text;
-    for (const Json& item : value) text += (text.empty() ? "" : ", ") + one_line(item);
-    return "[" + text + "]";
+    for (const Json& item : value) text.append(text.empty() ? "" : ", ").append(one_line(item));
+    return fmt::format("[{}]", text);
   }
   return value.is_string() ? json_text(value.get_ref<const std::string&>()) : value.dump();
 }
@@ -76,7 +77,8 @@ size_t characters(std::string_view text) {
   return count;
 }
 
-/// The merges that scores stand for: every pair of tokens whose joined text is a token, the highest score first.
+/// The merges that scores stand for: every pair of tokens whose joined text is a token, the highest score
+/// first.
 std::vector<BpeMerge> merges_of_scores(const TokenizerDefinition& definition) {
   const AddedIds ids(definition);
   std::unordered_map<std::string_view, int32_t> known;
@@ -109,8 +111,8 @@ std::vector<BpeMerge> merges_of_scores(const TokenizerDefinition& definition) {
 
 std::string written_vocab(const std::vector<std::string>& names) {
   size_t id = 0;
-  return joined_lines(names,
-                      [&id](const std::string& name) { return fmt::format("      {}: {}", json_text(name), id++); });
+  return joined_lines(
+      names, [&id](const std::string& name) { return fmt::format("      {}: {}", json_text(name), id++); });
 }
 
 std::string unknown_name(const TokenizerDefinition& definition, const std::vector<std::string>& names) {
@@ -126,7 +128,8 @@ std::string written_bpe(const TokenizerDefinition& definition, const std::vector
   const std::string listed = joined_lines(merges, [&](const BpeMerge& merge) {
     const std::string& left = names[static_cast<size_t>(merge.left)];
     const std::string& right = names[static_cast<size_t>(merge.right)];
-    return "      " + (pairs ? "[" + json_text(left) + ", " + json_text(right) + "]" : json_text(left + " " + right));
+    return pairs ? fmt::format("      [{}, {}]", json_text(left), json_text(right))
+                 : fmt::format("      {}", json_text(fmt::format("{} {}", left, right)));
   });
   return fmt::format(R"({{
     "type": "BPE",

@@ -49,7 +49,9 @@ AddedIds::AddedIds(const TokenizerDefinition& definition)
 }
 
 std::optional<uint8_t> byte_of_name(std::string_view token) {
-  const auto digit = [](char c) { return c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1; };
+  const auto digit = [](char c) {
+    return c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+  };
   if (token.size() != 6 || !token.starts_with("<0x") || token[5] != '>') return std::nullopt;
   const int high = digit(token[3]), low = digit(token[4]);
   if (high < 0 || low < 0) return std::nullopt;
@@ -65,8 +67,9 @@ UnknownText::UnknownText(const TokenizerDefinition& definition, std::string_view
   for (size_t id = 0; id < definition.tokens.size(); ++id)
     if (const auto byte = byte_of_name(definition.tokens[id])) bytes_[*byte] = static_cast<int32_t>(id);
   for (size_t byte = 0; byte < 256; ++byte)
-    require(bytes_[byte] >= 0, "{}: a vocabulary with byte fallback has the tokens <0x00> to <0xFF>, {} is missing",
-            what, name_of_byte(static_cast<uint8_t>(byte)));
+    require(bytes_[byte] >= 0,
+            "{}: a vocabulary with byte fallback has the tokens <0x00> to <0xFF>, {} is missing", what,
+            name_of_byte(static_cast<uint8_t>(byte)));
 }
 
 void UnknownText::encode(std::string_view text, std::vector<int32_t>& out) const {

@@ -39,8 +39,8 @@ class UnknownText {
   std::vector<int32_t> bytes_;  // 256, or empty
 };
 
-/// Appends a word's tokens one after the other, unknown text where the id is -1; neighbouring unknown texts are one
-/// when they are to be fused.
+/// Appends a word's tokens one after the other, unknown text where the id is -1; neighbouring unknown texts
+/// are one when they are to be fused.
 class TokenSink {
  public:
   TokenSink(const UnknownText& unknown, bool fuse, std::vector<int32_t>& out)

@@ -44,7 +44,8 @@ bool inert_in_nfc(uint32_t code) {
          (code >= 0xAC00 && code <= 0xD7A3);
 }
 
-/// Only the places that need it go through the library: a run of other characters with the inert one before it.
+/// Only the places that need it go through the library: a run of other characters with the inert one before
+/// it.
 void append_nfc(std::string_view text, std::string& out) {
   const char* const end = text.data() + text.size();
   const char* done = text.data();

@@ -1,5 +1,5 @@
-// WordPiece (Schuster and Nakajima 2012, as BERT uses it): the longest token that a word begins with, then the
-// longest ones that continue it; a word that does not come out is unknown as a whole.
+// WordPiece (Schuster and Nakajima 2012, as BERT uses it): the longest token that a word begins with, then
+// the longest ones that continue it; a word that does not come out is unknown as a whole.
 #pragma once
 
 #include <string>
