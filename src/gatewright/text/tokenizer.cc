@@ -11,7 +11,7 @@
 #include "gatewright/text/added_tokens.h"
 #include "gatewright/text/bpe.h"
 #include "gatewright/text/cl100k_scanner.h"
-#include "gatewright/text/decoder.h"
+#include "gatewright/text/token_decoder.h"
 #include "gatewright/text/gpt2_scanner.h"
 #include "gatewright/text/normalizer.h"
 #include "gatewright/text/post_processor.h"
@@ -217,7 +217,7 @@ struct Tokenizer::State {
   const Normalizer normalizer;
   const PreTokenizer pre_tokenizer;
   const PostProcessor post_processor;
-  const Decoder decoder;
+  const TokenDecoder decoder;
   const std::unique_ptr<const TokenizerModel> model;
   const std::vector<std::string> pieces;  // what each token adds to a text
   const AddedIds ids;

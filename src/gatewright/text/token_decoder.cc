@@ -1,4 +1,4 @@
-#include "gatewright/text/decoder.h"
+#include "gatewright/text/token_decoder.h"
 
 #include "gatewright/text/json_part.h"
 #include "gatewright/text/tokenizer_model.h"
@@ -23,11 +23,11 @@ void replace_all(std::string& text, std::string_view wanted, std::string_view co
 
 }  // namespace
 
-Decoder::Decoder(const TokenizerDefinition& definition, std::string_view what) {
+TokenDecoder::TokenDecoder(const TokenizerDefinition& definition, std::string_view what) {
   if (!definition.decoder.is_null()) add(definition.decoder, what, "decoder", 0);
 }
 
-void Decoder::add(const Json& json, std::string_view what, std::string_view path, int depth) {
+void TokenDecoder::add(const Json& json, std::string_view what, std::string_view path, int depth) {
   const JsonPart part(json, what, path);
   std::vector<Step>& steps = fused_ ? text_steps_ : token_steps_;
   require(depth < kDeepest && steps.size() < kMostSteps, "{}: {} has too many parts", what, path);
@@ -78,7 +78,7 @@ void Decoder::add(const Json& json, std::string_view what, std::string_view path
   }
 }
 
-void Decoder::apply(const Step& step, std::string& text) {
+void TokenDecoder::apply(const Step& step, std::string& text) {
   switch (step.kind) {
     case Step::Kind::kReplace:
       return replace_all(text, step.pattern, step.content);
@@ -104,7 +104,7 @@ void Decoder::apply(const Step& step, std::string& text) {
   }
 }
 
-std::vector<std::string> Decoder::pieces(const TokenizerDefinition& definition) const {
+std::vector<std::string> TokenDecoder::pieces(const TokenizerDefinition& definition) const {
   std::vector<std::string> pieces = definition.tokens;
   if (token_steps_.empty()) return pieces;
   const AddedIds ids(definition);
@@ -115,7 +115,7 @@ std::vector<std::string> Decoder::pieces(const TokenizerDefinition& definition) 
   return pieces;
 }
 
-std::string Decoder::finish(std::string text) const {
+std::string TokenDecoder::finish(std::string text) const {
   if (drops_first_space_ && text.starts_with(' ')) text.erase(0, 1);
   for (const Step& step : text_steps_) apply(step, text);
   if (!cleans_up_) return text;

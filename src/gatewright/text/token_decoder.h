@@ -11,11 +11,11 @@
 
 namespace gatewright {
 
-class Decoder {
+class TokenDecoder {
  public:
   /// As tokenizer.json has it, null for none: Sequence, ByteLevel, Metaspace, WordPiece, ByteFallback, Fuse,
   /// Replace, Strip. Errors name `what`.
-  Decoder(const TokenizerDefinition& definition, std::string_view what);
+  TokenDecoder(const TokenizerDefinition& definition, std::string_view what);
 
   /// What a token adds within a text, of each id: tokens of a byte-level vocabulary their bytes, others after
   /// the steps that look at single tokens, added ones their content.
