@@ -6,8 +6,8 @@
 #include "gatewright/base/error.h"
 #include "gatewright/base/json.h"
 #include "gatewright/base/quoted.h"
+#include "gatewright/formats/model_lookup.h"
 #include "gatewright/models/families/model_file.h"
-#include "gatewright/models/families/model_lookup.h"
 #include "gatewright/report/terminal.h"
 
 namespace gatewright::command {

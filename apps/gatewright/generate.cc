@@ -6,6 +6,7 @@
 #include "gatewright/base/file.h"
 #include "gatewright/base/interrupt.h"
 #include "model_folder.h"
+#include "sampling_options.h"
 #include "tensor_verbs.h"
 
 namespace gatewright::command {
@@ -22,12 +23,15 @@ void run(const GenerateArguments& a) {
   Model model = load_model(a.model, a.device, a.overrides);
   std::string text = a.prompt == "-" ? read_file("-") : a.prompt;
   std::vector<int32_t> prompt;
-  // Documents begin with the end-of-text token in training.
-  if (const auto end = model.tokenizer.end_of_text()) prompt.push_back(*end);
-  model.tokenizer.encode(text, prompt);
+  // Documents of our own training begin with the end-of-text token; published tokenizers say it themselves.
+  const bool published = !model.decoder.spec().family.empty();
+  if (const auto end = model.tokenizer.end_of_text(); end && !published) prompt.push_back(*end);
+  model.tokenizer.encode(text, prompt, {.add_special = published});
   if (prompt.empty()) fail_usage("the prompt is empty");
   GenerateOptions options = a.options;
-  if (!a.no_stop) options.stop = model.tokenizer.end_of_text();
+  for (const auto end : {model.tokenizer.end_of_text(), model.tokenizer.end()}) {
+    if (end && !a.no_stop) options.stop.push_back(*end);
+  }
   catch_interrupts();
   if (!a.json) print(text);
   const std::vector<int32_t> tokens = generate(model.decoder, prompt, options, [&](int32_t token) {
@@ -48,16 +52,7 @@ void add_generate(Options& verb) {
   verb.add("MODEL", a->model, "model folder, GGUF file, or name of a model in the cache folder").required();
   verb.add("--prompt", a->prompt, "text to continue; - reads standard input").required();
   verb.add("--tokens", o.max_tokens, "tokens at most").range(1, 1 << 20).show_default();
-  verb.add("--temperature", o.temperature, "0: always the most likely token")
-      .range(0.0, 100.0)
-      .show_default();
-  verb.add("--top-p", o.top_p, "draw from the smallest set of tokens with this probability")
-      .range(0.0, 1.0)
-      .show_default();
-  verb.add("--top-k", o.top_k, "draw from this many most likely tokens; 0: from all")
-      .not_negative()
-      .show_default();
-  verb.add("--seed", o.seed, "of the draws").show_default();
+  add_sampling(verb, o.sampling, o.seed);
   verb.flag("--no-stop", a->no_stop, "go on after the end of the text");
   verb.add("--device", a->device, "auto, cpu or cuda").one_of({"auto", "cpu", "cuda"}).show_default();
   verb.flag("--json", a->json, "print JSON when it is done");

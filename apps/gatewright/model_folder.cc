@@ -10,9 +10,9 @@
 #include "gatewright/base/error.h"
 #include "gatewright/base/interrupt.h"
 #include "gatewright/base/parallel.h"
+#include "gatewright/formats/model_lookup.h"
 #include "gatewright/models/checkpoint.h"
 #include "gatewright/models/families/model_file.h"
-#include "gatewright/models/families/model_lookup.h"
 #include "gatewright/report/terminal.h"
 #include "gatewright/text/tokenized_corpus.h"
 #include "gatewright/train/device.h"
@@ -44,10 +44,6 @@ class TemporaryFolder {
   fs::path path_;
 };
 
-}  // namespace
-
-namespace {
-
 /// Packed weights are computed with on the CPU only: that is where they go when nobody says otherwise.
 at::Device device_for(const fs::path& path, const std::string& device) {
   return is_published_model(path) && device == "auto" ? at::Device(at::kCPU) : choose_device(device);
@@ -72,12 +68,11 @@ Model load_model(const std::string& model, const std::string& device, const Rout
   if (folder && !fs::exists(path / "config.json"))
     fail("{} is not a model folder{}: it has no config.json", path.string(),
          fs::exists(path / "checkpoint") ? ", its training has not finished" : "");
-  const fs::path of_tokenizer = folder ? path / "tokenizer.json" : path;
-  Tokenizer tokenizer = Tokenizer::load(of_tokenizer);
+  Tokenizer tokenizer = Tokenizer::load(path);
   Decoder decoder = load_on(path, device, overrides);
   if (tokenizer.vocab_size() > decoder.spec().vocab_size)
-    fail("{} has {} tokens and {} only {}: they don't belong together", of_tokenizer.string(),
-         tokenizer.vocab_size(), path.string(), decoder.spec().vocab_size);
+    fail("{}: the tokenizer has {} tokens and the model only {}: they don't belong together", path.string(),
+         tokenizer.vocab_size(), decoder.spec().vocab_size);
   return {.decoder = std::move(decoder), .tokenizer = std::move(tokenizer)};
 }
 

@@ -139,9 +139,9 @@ std::string samples_text(const fs::path& folder, const TrainingData& data) {
     data.cache.copy_tokens(Part::kValidation, document, 0, begin);
     if (const auto end = data.tokenizer.end_of_text()) prompt.push_back(*end);
     prompt.insert(prompt.end(), begin.begin(), begin.end());
-    const std::vector<int32_t> sample = generate(
-        model, prompt,
-        {.max_tokens = kSampleTokens, .temperature = 0.7, .seed = d, .stop = data.tokenizer.end_of_text()});
+    GenerateOptions options{.max_tokens = kSampleTokens, .sampling = {.temperature = 0.7}, .seed = d};
+    if (const auto end = data.tokenizer.end_of_text()) options.stop = {*end};
+    const std::vector<int32_t> sample = generate(model, prompt, options);
     text +=
         fmt::format("{}, given:\n{}and generated:\n{}\n", data.cache.domains()[d],
                     indented(data.tokenizer.decode(begin), 6), indented(data.tokenizer.decode(sample), 8));

@@ -3,7 +3,7 @@
 
 #include "core_verbs.h"
 #include "gatewright/base/json.h"
-#include "gatewright/models/families/model_lookup.h"
+#include "gatewright/formats/model_lookup.h"
 #include "gatewright/models/families/summary.h"
 #include "gatewright/report/terminal.h"
 

@@ -22,7 +22,7 @@ struct TokenizerArguments {
   std::string tokenizer, out, input = "-", text;
   std::vector<std::string> files;
   BpeTrainerOptions training;
-  bool json = false;
+  bool json = false, parse_special = false, add_special = false, skip_special = false;
 };
 
 /// A token on the terminal: its text, with control characters and what is no UTF-8 by itself as \xNN.
@@ -109,12 +109,13 @@ std::string joined(const std::vector<int32_t>& ids, char separator) {
 
 void encode(const TokenizerArguments& a) {
   const Tokenizer tokenizer = Tokenizer::load(a.tokenizer);
+  const EncodeOptions options{.parse_special = a.parse_special, .add_special = a.add_special};
   std::vector<int32_t> ids;
   if (a.input == "-") {
-    ids = tokenizer.encode(read_file("-"));
+    ids = tokenizer.encode(read_file("-"), options);
   } else {
     const MappedFile file(a.input);
-    ids = tokenizer.encode(file.text());
+    ids = tokenizer.encode(file.text(), options);
   }
   print(a.json ? "{\"ids\": [" + joined(ids, ',') + "]}\n" : joined(ids, ' ') + "\n");
 }
@@ -134,7 +135,8 @@ std::vector<int32_t> ids_of(const std::string& text, const std::string& what) {
 
 void decode(const TokenizerArguments& a) {
   const Tokenizer tokenizer = Tokenizer::load(a.tokenizer);
-  print(tokenizer.decode(ids_of(read_file(a.input), a.input == "-" ? "standard input" : a.input)));
+  print(tokenizer.decode(ids_of(read_file(a.input), a.input == "-" ? "standard input" : a.input),
+                         {.skip_special = a.skip_special}));
 }
 
 void show(const TokenizerArguments& a) {
@@ -148,7 +150,8 @@ void show(const TokenizerArguments& a) {
     return list;
   };
   if (!a.text.empty()) {
-    const std::vector<int32_t> ids = tokenizer.encode(a.text);
+    const std::vector<int32_t> ids =
+        tokenizer.encode(a.text, {.parse_special = a.parse_special, .add_special = a.add_special});
     if (a.json) return print(OrderedJson({{"tokens", json_tokens(ids)}}).dump(2) + "\n");
     return print_tokens(ids);
   }
@@ -157,15 +160,27 @@ void show(const TokenizerArguments& a) {
   std::ranges::stable_sort(longest, std::greater{},
                            [&](int32_t id) { return tokenizer.token_bytes(id).size(); });
   longest.resize(std::min<size_t>(20, longest.size()));
-  const auto end = tokenizer.end_of_text();
+  const auto json_id = [](const std::optional<int32_t>& id) { return id ? OrderedJson(*id) : OrderedJson(); };
   if (a.json)
-    return print(OrderedJson({{"vocab_size", tokenizer.vocab_size()},
-                              {"end_of_text", end ? OrderedJson(*end) : OrderedJson()},
+    return print(OrderedJson({{"kind", kind_name(tokenizer.kind())},
+                              {"vocab_size", tokenizer.vocab_size()},
+                              {"begin", json_id(tokenizer.begin())},
+                              {"end", json_id(tokenizer.end())},
+                              {"end_of_text", json_id(tokenizer.end_of_text())},
+                              {"unknown", json_id(tokenizer.unknown())},
+                              {"padding", json_id(tokenizer.padding())},
+                              {"lossless", tokenizer.lossless()},
+                              {"chat_template", !tokenizer.chat_template().empty()},
                               {"longest", json_tokens(longest)}})
-                     .dump(2) +
+                     .dump(2, ' ', false, OrderedJson::error_handler_t::replace) +
                  "\n");
-  print(fmt::format("byte-level BPE, {} tokens, end of text {}\nlongest tokens:\n", tokenizer.vocab_size(),
-                    end ? fmt::format("{}", *end) : std::string("none")));
+  const auto shown_id = [](const std::optional<int32_t>& id) {
+    return id ? fmt::format("{}", *id) : std::string("none");
+  };
+  print(fmt::format("{}, {} tokens, begin {}, end {}, end of text {}{}\nlongest tokens:\n",
+                    kind_name(tokenizer.kind()), tokenizer.vocab_size(), shown_id(tokenizer.begin()),
+                    shown_id(tokenizer.end()), shown_id(tokenizer.end_of_text()),
+                    tokenizer.chat_template().empty() ? "" : ", with a chat template"));
   print_tokens(longest);
 }
 
@@ -187,21 +202,29 @@ void add_tokenizer(Options& verb) {
   sub.run([a] { train(*a); });
   const auto common = [&](const char* name, const char* summary) {
     Options s = verb.verb(name, summary);
-    s.add("--tokenizer", a->tokenizer, "a tokenizer.json").required();
+    s.add("--tokenizer", a->tokenizer, "a tokenizer.json, SentencePiece model or GGUF file, or their folder")
+        .required();
     return s;
+  };
+  const auto special = [&](Options& s) {
+    s.flag("--parse-special", a->parse_special, "names of special tokens in the text become those tokens");
+    s.flag("--add-special", a->add_special, "add the begin and end tokens that the tokenizer asks for");
   };
   sub = common("encode", "text to token ids");
   sub.add("FILE", a->input, "text; - for standard input").show_default();
   sub.flag("--json", a->json, "print {\"ids\": [...]}");
+  special(sub);
   sub.examples("  echo hello | gatewright tokenizer encode --tokenizer tokenizer.json --json -");
   sub.run([a] { encode(*a); });
   sub = common("decode", "token ids to text");
   sub.add("FILE", a->input, "{\"ids\": [...]}; - for standard input").show_default();
+  sub.flag("--skip-special", a->skip_special, "leave special tokens out");
   sub.examples("  gatewright tokenizer decode --tokenizer tokenizer.json ids.json");
   sub.run([a] { decode(*a); });
   sub = common("show", "how a text is cut, or the longest tokens");
   sub.add("TEXT", a->text, "text to cut into tokens");
   sub.flag("--json", a->json, "print JSON");
+  special(sub);
   sub.examples("  gatewright tokenizer show --tokenizer tokenizer.json 'some text'");
   sub.run([a] { show(*a); });
 }

@@ -7,9 +7,9 @@
 #include "core_verbs.h"
 #include "gatewright/base/error.h"
 #include "gatewright/base/json.h"
+#include "gatewright/formats/model_lookup.h"
 #include "gatewright/models/families/convert.h"
 #include "gatewright/models/families/model_file.h"
-#include "gatewright/models/families/model_lookup.h"
 #include "gatewright/report/terminal.h"
 
 namespace gatewright::command {

@@ -2,8 +2,6 @@
 
 #include <gmock/gmock.h>
 
-#include <cmath>
-
 #include "tests/models/tiny_models.h"
 #include "tests/testing.h"
 
@@ -18,7 +16,7 @@ const std::vector<int32_t> kPrompt = {3, 1, 4, 1, 5};
 
 TEST(Generate, WithoutTemperatureTakesTheMostLikelyTokenOfTheWholeForward) {
   Decoder model(tiny_spec(), 1);
-  const auto tokens = generate(model, kPrompt, {.max_tokens = 12, .temperature = 0});
+  const auto tokens = generate(model, kPrompt, {.max_tokens = 12, .sampling = {.temperature = 0}});
   ASSERT_EQ(tokens.size(), 12u);
   std::vector<int64_t> text(kPrompt.begin(), kPrompt.end());
   for (const int32_t token : tokens) {
@@ -26,14 +24,14 @@ TEST(Generate, WithoutTemperatureTakesTheMostLikelyTokenOfTheWholeForward) {
     EXPECT_EQ(token, logits.argmax().item<int64_t>());
     text.push_back(token);
   }
-  EXPECT_EQ(generate(model, kPrompt, {.max_tokens = 12, .temperature = 0, .seed = 9}), tokens)
+  EXPECT_EQ(generate(model, kPrompt, {.max_tokens = 12, .sampling = {.temperature = 0}, .seed = 9}), tokens)
       << "no seed matters when nothing is drawn";
 }
 
 TEST(Generate, TheSeedDecidesTheDraws) {
   Decoder model(tiny_spec(), 1);
   const auto with = [&](uint64_t seed) {
-    return generate(model, kPrompt, {.max_tokens = 30, .temperature = 2, .seed = seed});
+    return generate(model, kPrompt, {.max_tokens = 30, .sampling = {.temperature = 2}, .seed = seed});
   };
   EXPECT_EQ(with(1), with(1));
   EXPECT_NE(with(1), with(2));
@@ -41,10 +39,10 @@ TEST(Generate, TheSeedDecidesTheDraws) {
 
 TEST(Generate, StopsBeforeTheEndOfTheText) {
   Decoder model(tiny_spec(), 1);
-  const auto tokens = generate(model, kPrompt, {.max_tokens = 30, .temperature = 2, .seed = 4});
+  const auto tokens = generate(model, kPrompt, {.max_tokens = 30, .sampling = {.temperature = 2}, .seed = 4});
   const int32_t stop = tokens[7];
   const auto stopped =
-      generate(model, kPrompt, {.max_tokens = 30, .temperature = 2, .seed = 4, .stop = stop});
+      generate(model, kPrompt, {.max_tokens = 30, .sampling = {.temperature = 2}, .seed = 4, .stop = {stop}});
   const auto end = std::find(tokens.begin(), tokens.end(), stop);
   EXPECT_EQ(stopped, std::vector<int32_t>(tokens.begin(), end));
 }
@@ -66,55 +64,32 @@ TEST(Generate, RefusesAnEmptyPromptAndWritesNothingWhenNothingIsAsked) {
   EXPECT_THAT(generate(model, kPrompt, {.max_tokens = 0}), IsEmpty());
 }
 
-// --- one draw ---
-
-/// Shares of each token over many draws.
-std::vector<double> shares(const std::vector<float>& logits, const GenerateOptions& options) {
-  constexpr int kDraws = 40'000;
-  RandomStream random(1, "draws");
-  std::vector<double> result(logits.size());
-  for (int i = 0; i < kDraws; ++i)
-    result[static_cast<size_t>(sample(logits, options, random))] += 1.0 / kDraws;
-  return result;
-}
-
-void expect_shares(const std::vector<double>& found, const std::vector<double>& expected) {
-  for (size_t i = 0; i < expected.size(); ++i) {
-    const double tolerance = expected[i] == 0 ? 0 : 0.012;  // five standard deviations
-    EXPECT_NEAR(found[i], expected[i], tolerance) << "token " << i;
+TEST(CachedDecoder, ComputesOnlyWhatIsNewAndGivesTheSameLogits) {
+  Decoder model(tiny_spec(), 1);
+  CachedDecoder cached(model);
+  const std::vector<std::vector<int32_t>> texts = {
+      {3, 1, 4}, {3, 1, 4, 1, 5}, {3, 1, 9, 2}, {3, 1}, {3, 1}, {7}, {7, 7, 7, 3, 1, 4, 1, 5, 9, 2, 6}};
+  for (const std::vector<int32_t>& text : texts) {
+    const std::span<const float> logits = cached.logits_after(text);
+    const std::vector<int64_t> ids(text.begin(), text.end());
+    const Tensor whole = logits_of(model, {.tokens = at::tensor(ids).unsqueeze(0)})[0][-1];
+    ASSERT_EQ(logits.size(), static_cast<size_t>(whole.numel()));
+    for (size_t i = 0; i < logits.size(); ++i)
+      EXPECT_NEAR(logits[i], whole[static_cast<int64_t>(i)].item<float>(), 1e-4);
   }
 }
 
-/// Probabilities 0.1, 0.4, 0.2, 0.3.
-const std::vector<float> kLogits = {std::log(0.1f), std::log(0.4f), std::log(0.2f), std::log(0.3f)};
-
-TEST(Sample, DrawsWithTheSoftmaxsProbabilities) {
-  expect_shares(shares(kLogits, {.temperature = 1, .top_p = 1}), {0.1, 0.4, 0.2, 0.3});
-  // Temperature 1/2 squares them: 1, 16, 4, 9 of 30.
-  expect_shares(shares(kLogits, {.temperature = 0.5, .top_p = 1}), {1 / 30.0, 16 / 30.0, 4 / 30.0, 9 / 30.0});
-}
-
-TEST(Sample, TopKDrawsFromTheMostLikely) {
-  expect_shares(shares(kLogits, {.temperature = 1, .top_p = 1, .top_k = 2}), {0, 4 / 7.0, 0, 3 / 7.0});
-  expect_shares(shares(kLogits, {.temperature = 1, .top_p = 1, .top_k = 1}), {0, 1, 0, 0});
-  expect_shares(shares(kLogits, {.temperature = 1, .top_p = 1, .top_k = 99}), {0.1, 0.4, 0.2, 0.3});
-}
-
-TEST(Sample, TopPDrawsFromTheSmallestSetThatSumsToMore) {
-  expect_shares(shares(kLogits, {.temperature = 1, .top_p = 0.65}), {0, 4 / 7.0, 0, 3 / 7.0});
-  expect_shares(shares(kLogits, {.temperature = 1, .top_p = 0.75}), {0, 4 / 9.0, 2 / 9.0, 3 / 9.0});
-  expect_shares(shares(kLogits, {.temperature = 1, .top_p = 0}), {0, 1, 0, 0});
-}
-
-TEST(Sample, TiesGoToTheLowerIdWithoutTemperature) {
-  RandomStream random(1, "draws");
-  EXPECT_EQ(sample(std::vector<float>{0, 2, 2, 1}, {.temperature = 0}, random), 1);
-  EXPECT_EQ(sample(std::vector<float>{-5}, {.temperature = 0}, random), 0);
-}
-
-TEST(Sample, TokensThatAreMaskedAreNeverDrawn) {
-  const float never = -std::numeric_limits<float>::infinity();
-  expect_shares(shares({never, 0, never, 0}, {.temperature = 1, .top_p = 1}), {0, 0.5, 0, 0.5});
+TEST(CachedDecoder, ContinuesAConversationAsIfItWereNew) {
+  Decoder model(tiny_spec(), 1);
+  CachedDecoder cached(model);
+  std::vector<int32_t> text = kPrompt;
+  for (uint64_t turn = 0; turn < 3; ++turn) {
+    const GenerateOptions options{.max_tokens = 8, .sampling = {.temperature = 0}};
+    const std::vector<int32_t> answer = generate(cached, text, options);
+    EXPECT_EQ(answer, generate(model, text, options));
+    text.insert(text.end(), answer.begin(), answer.end());
+    text.push_back(2);
+  }
 }
 
 }  // namespace

@@ -16,7 +16,7 @@ namespace {
 
 std::vector<std::string> merges(const Tokenizer& tokenizer) {
   std::vector<std::string> result;
-  for (const BpeMerge& merge : tokenizer.vocabulary().merges)
+  for (const BpeMerge& merge : tokenizer.definition().merges)
     result.push_back(tokenizer.token_bytes(merge.left) + "+" + tokenizer.token_bytes(merge.right));
   return result;
 }

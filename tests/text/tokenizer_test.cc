@@ -151,6 +151,62 @@ TEST(Tokenizer, TreatsNamesOfSpecialTokensAsText) {
   EXPECT_EQ(tokenizer.decode(std::vector<int32_t>{256}), "<|endoftext|>");
 }
 
+/// 256 bytes, then <|endoftext|> (special), <|user|> (special), "magic word" (not special).
+Tokenizer with_added_tokens() {
+  BpeVocabulary vocabulary = vocabulary_with({});
+  const auto add = [&](AddedToken token) {
+    token.id = static_cast<int32_t>(vocabulary.tokens.size());
+    vocabulary.tokens.push_back(token.content);
+    vocabulary.added.push_back(std::move(token));
+  };
+  add({.content = "<|endoftext|>"});
+  add({.content = "<|user|>", .rstrip = true});
+  add({.content = "magic word", .special = false});
+  add({.content = "magic", .special = false, .single_word = true});
+  return Tokenizer(std::move(vocabulary));
+}
+
+TEST(Tokenizer, MakesSpecialTokensOfTextOnlyWhenAsked) {
+  const Tokenizer tokenizer = with_added_tokens();
+  EXPECT_EQ(tokenizer.encode("<|user|> \n<|endoftext|>", {.parse_special = true}),
+            (std::vector<int32_t>{257, 256}));
+  EXPECT_EQ(std::ranges::count(tokenizer.encode("<|user|> x"), 257), 0);
+  EXPECT_TRUE(tokenizer.is_special(257));
+  EXPECT_FALSE(tokenizer.is_special(258));
+  EXPECT_EQ(tokenizer.decode(std::vector<int32_t>{257, 258}, {.skip_special = true}), "magic word");
+  EXPECT_EQ(tokenizer.find("<|user|>"), 257);
+  EXPECT_EQ(tokenizer.find("nothing"), std::nullopt);
+}
+
+TEST(Tokenizer, FindsTheLongestAddedTokenAndWholeWords) {
+  const Tokenizer tokenizer = with_added_tokens();
+  EXPECT_EQ(pieces(tokenizer, "a magic words"), (std::vector<std::string>{"a", " ", "magic word", "s"}));
+  EXPECT_EQ(pieces(tokenizer, "magic"), (std::vector<std::string>{"magic"}));
+  EXPECT_EQ(pieces(tokenizer, "magics").size(), 6u) << "not a whole word";
+}
+
+TEST(Tokenizer, AFamilyOfOptionsIsChecked) {
+  TokenizerDefinition definition = Tokenizer(vocabulary_with({})).definition();
+  const auto error = [](const TokenizerDefinition& d) -> std::string {
+    try {
+      Tokenizer tokenizer(d, "t");
+    } catch (const Error& e) {
+      return e.what();
+    }
+    return "no error";
+  };
+  EXPECT_EQ(error(definition), "no error");
+  TokenizerDefinition bad = definition;
+  bad.end = 256;
+  EXPECT_EQ(error(bad), "t: the end token has the id 256, the vocabulary has ids 0 to 255");
+  bad = definition;
+  bad.tokens.clear();
+  EXPECT_EQ(error(bad), "t: the vocabulary has no tokens");
+  bad = definition;
+  bad.kind = TokenizerKind::kBpe;
+  EXPECT_EQ(error(bad), "t: a ByteLevel pre_tokenizer and a byte-level vocabulary belong together");
+}
+
 TEST(Tokenizer, RefusesIdsOutOfRange) {
   const Tokenizer tokenizer(vocabulary_with({}));
   for (const int32_t id : {-1, 256, INT32_MAX}) {

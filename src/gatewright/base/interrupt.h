@@ -6,5 +6,7 @@ namespace gatewright {
 /// From here on the first SIGINT or SIGTERM only sets a flag; a second one ends the process.
 void catch_interrupts();
 bool interrupted();
+/// What was asked to stop has stopped: from here on it was not asked.
+void clear_interrupt();
 
 }  // namespace gatewright

@@ -3,28 +3,43 @@
 
 #include <cstdint>
 #include <functional>
-#include <optional>
 #include <span>
 #include <vector>
 
+#include "gatewright/evaluate/sampler.h"
 #include "gatewright/models/decoder.h"
 
 namespace gatewright {
 
 struct GenerateOptions {
   int64_t max_tokens = 100;
-  double temperature = 0.8;  // 0: always the most likely token (ties to the lower id)
-  double top_p = 0.95;  // draws from the smallest set of tokens whose probabilities sum to more; 1: from all
-  int64_t top_k = 0;    // draws from this many most likely tokens; 0: from all
+  SamplingOptions sampling = {};
   uint64_t seed = 0;
-  std::optional<int32_t> stop = {};  // ends before this token
+  std::vector<int32_t> stop = {};  // ends before any of these tokens
+};
+
+/// A decoder with the keys and values of the tokens that it saw last.
+class CachedDecoder {
+ public:
+  explicit CachedDecoder(Decoder& model);
+
+  /// Logits [V] after these tokens (at least one). What they have in common with those of the call before is
+  /// not computed again.
+  std::span<const float> logits_after(std::span<const int32_t> tokens);
+  const Decoder& model() const { return model_; }
+
+ private:
+  Decoder& model_;
+  std::vector<KeyValueCache> cache_;
+  std::vector<int32_t> tokens_;
+  Tensor logits_;
 };
 
 /// Tokens after `prompt` (at least one token). `see` gets each as it comes; false ends the generation.
 std::vector<int32_t> generate(Decoder& model, std::span<const int32_t> prompt, const GenerateOptions& options,
                               const std::function<bool(int32_t)>& see = {});
-
-/// One draw from logits [V] under the options.
-int32_t sample(std::span<const float> logits, const GenerateOptions& options, RandomStream& random);
+/// The same; the decoder keeps what it saw for the next call.
+std::vector<int32_t> generate(CachedDecoder& model, std::span<const int32_t> prompt,
+                              const GenerateOptions& options, const std::function<bool(int32_t)>& see = {});
 
 }  // namespace gatewright

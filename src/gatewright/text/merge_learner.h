@@ -9,8 +9,8 @@
 #include <unordered_map>
 #include <vector>
 
-#include "gatewright/text/bpe.h"
 #include "gatewright/text/pair_table.h"
+#include "gatewright/text/vocabulary.h"
 #include "gatewright/text/word_counts.h"
 
 namespace gatewright {

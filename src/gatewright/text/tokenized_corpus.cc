@@ -10,10 +10,8 @@ TokenizerFacts facts_of(const Tokenizer& tokenizer) {
 
 std::vector<int32_t> token_byte_lengths(const Tokenizer& tokenizer) {
   std::vector<int32_t> lengths;
-  for (const std::string& token : tokenizer.vocabulary().tokens)
-    lengths.push_back(static_cast<int32_t>(token.size()));
-  for (const AddedToken& added : tokenizer.vocabulary().added)
-    if (added.special) lengths[static_cast<size_t>(added.id)] = 0;
+  for (int32_t id = 0; id < tokenizer.vocab_size(); ++id)
+    lengths.push_back(tokenizer.is_special(id) ? 0 : static_cast<int32_t>(tokenizer.token_bytes(id).size()));
   return lengths;
 }
 

@@ -10,6 +10,7 @@
 #include "gatewright/base/json.h"
 #include "gatewright/base/quoted.h"
 #include "gatewright/text/byte_alphabet.h"
+#include "gatewright/text/pre_tokenizer.h"
 
 namespace gatewright {
 namespace {
@@ -31,60 +32,116 @@ class Reader {
  public:
   explicit Reader(std::string_view what) : what_(what) {}
 
-  BpeVocabulary read(const Json& root) {
+  TokenizerDefinition read(const Json& root) {
     require(root.is_object(), "{}: a tokenizer.json holds an object, this one {}", what_, root.type_name());
     const Json& model = member(root, "model");
     require(model.is_object(), "{}: a tokenizer.json has an object 'model', here it is {}", what_,
             model.type_name());
-    check_model(model);
-    check_pieces(root);
+    made_.normalizer = member(root, "normalizer");
+    made_.pre_tokenizer = member(root, "pre_tokenizer");
+    made_.post_processor = member(root, "post_processor");
+    made_.decoder = member(root, "decoder");
     read_added(member(root, "added_tokens"));
-    read_vocab(member(model, "vocab"));
-    read_merges(member(model, "merges"));
-    return std::move(vocabulary_);
+    read_model(model);
+    return std::move(made_);
   }
 
  private:
   /// Files of 2019 and 2020 do not write the type of a BPE model.
-  void check_model(const Json& model) const {
+  void read_model(const Json& model) {
     const Json& type = member(model, "type");
-    require(type == "BPE" || (type.is_null() && model.contains("merges")),
-            "{}: the model is {}; read are byte-level \"BPE\" models", what_, type_of(model));
+    if (type == "BPE" || (type.is_null() && model.contains("merges"))) return read_bpe(model);
+    if (type == "Unigram") return read_unigram(model);
+    if (type == "WordPiece") return read_word_piece(model);
+    fail("{}: the model is {}; read are \"BPE\", \"Unigram\" and \"WordPiece\"", what_, type_of(model));
+  }
+
+  void read_bpe(const Json& model) {
+    allow(model, {"type", "dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix",
+                  "fuse_unk", "byte_fallback", "ignore_merges", "vocab", "merges"});
+    const bool byte_level = PreTokenizer(made_.pre_tokenizer, what_).byte_level();
+    made_.kind = byte_level ? TokenizerKind::kByteLevelBpe : TokenizerKind::kBpe;
     for (const char* key : {"continuing_subword_prefix", "end_of_word_suffix"}) {
       const Json& value = member(model, key);
-      require(value.is_null() || value == "", "{}: model.{} is not supported for byte-level BPE", what_, key);
-    }
-    for (const char* key : {"byte_fallback", "ignore_merges"}) {
-      const Json& value = member(model, key);
-      require(value.is_null() || value == false, "{}: model.{} is not supported", what_, key);
+      require(value.is_null() || value == "", "{}: model.{} is not supported for BPE", what_, key);
     }
     const Json& dropout = member(model, "dropout");
     require(dropout.is_null() || dropout == 0, "{}: model.dropout is not supported", what_);
+    made_.byte_fallback = model_flag(model, "byte_fallback");
+    require(!made_.byte_fallback || !byte_level,
+            "{}: model.byte_fallback is not supported for byte-level BPE", what_);
+    made_.fuse_unknown = model_flag(model, "fuse_unk");
+    made_.ignore_merges = model_flag(model, "ignore_merges");
+    read_vocab(member(model, "vocab"));
+    read_unknown(model);
+    read_merges(member(model, "merges"));
   }
 
-  void check_pieces(const Json& root) const {
-    const Json& normalizer = member(root, "normalizer");
-    require(normalizer.is_null(),
-            "{}: the normalizer {} is not supported: byte-level BPE keeps the text as it is", what_,
-            normalizer.is_object() ? type_of(normalizer) : normalizer.type_name());
-    const auto is_byte_level = [](const Json& part) {
-      return part.is_object() && member(part, "type") == "ByteLevel";
-    };
-    const Json& cutter = member(root, "pre_tokenizer");
-    require(is_byte_level(cutter), "{}: the pre_tokenizer is {}; read is \"ByteLevel\"", what_,
-            cutter.is_object() ? type_of(cutter) : cutter.type_name());
-    require(
-        member(cutter, "add_prefix_space") == false,
-        "{}: pre_tokenizer.add_prefix_space must be false: a space that the text does not have is not added",
-        what_);
-    const Json& regex = member(cutter, "use_regex");
-    require(regex.is_null() || regex == true, "{}: pre_tokenizer.use_regex must be true", what_);
-    const Json& decoder = member(root, "decoder");
-    require(decoder.is_null() || is_byte_level(decoder), "{}: the decoder must be \"ByteLevel\"", what_);
-    const Json& post = member(root, "post_processor");
-    require(post.is_null() || is_byte_level(post),
-            "{}: the post_processor {} is not supported: begin and end tokens are not added", what_,
-            post.is_object() ? type_of(post) : post.type_name());
+  void read_word_piece(const Json& model) {
+    allow(model, {"type", "unk_token", "continuing_subword_prefix", "max_input_chars_per_word", "vocab"});
+    made_.kind = TokenizerKind::kWordPiece;
+    const Json& prefix = member(model, "continuing_subword_prefix");
+    require(prefix.is_null() || prefix.is_string(), "{}: model.continuing_subword_prefix must be a text",
+            what_);
+    made_.continuing_prefix = prefix.is_null() ? "##" : prefix.get<std::string>();
+    const Json& longest = member(model, "max_input_chars_per_word");
+    require(longest.is_null() || (longest.is_number_integer() && longest > 0 && longest <= INT32_MAX),
+            "{}: model.max_input_chars_per_word must be a whole number from 1 on", what_);
+    if (!longest.is_null()) made_.longest_word = longest.get<int64_t>();
+    read_vocab(member(model, "vocab"));
+    read_unknown(model);
+  }
+
+  void read_unigram(const Json& model) {
+    allow(model, {"type", "unk_id", "vocab", "byte_fallback"});
+    made_.kind = TokenizerKind::kUnigram;
+    made_.byte_fallback = model_flag(model, "byte_fallback");
+    made_.fuse_unknown = true;
+    const Json& vocab = member(model, "vocab");
+    require(vocab.is_array(), "{}: model.vocab must be a list of tokens and scores, it is {}", what_,
+            vocab.type_name());
+    for (const Json& item : vocab) {
+      require(item.is_array() && item.size() == 2 && item[0].is_string() && item[1].is_number(),
+              "{}: token {} of model.vocab is not a text and a score", what_, made_.tokens.size());
+      made_.tokens.push_back(item[0].get<std::string>());
+      made_.scores.push_back(item[1].get<double>());
+    }
+    for (const AddedToken& token : made_.added) {
+      const auto at = static_cast<size_t>(token.id);
+      require(at <= made_.tokens.size(),
+              "{}: the added token {} has id {}, but there are {} tokens before it", what_,
+              Quoted{token.content}, token.id, made_.tokens.size());
+      if (at == made_.tokens.size()) {
+        made_.tokens.push_back(token.content);
+        made_.scores.push_back(0);
+      }
+      require(made_.tokens[at] == token.content, "{}: the tokens {} and {} have the same id {}", what_,
+              Quoted{made_.tokens[at]}, Quoted{token.content}, at);
+    }
+    const Json& unknown = member(model, "unk_id");
+    if (!unknown.is_null()) made_.unknown = id(unknown, "unk_id");
+  }
+
+  void allow(const Json& model, std::initializer_list<std::string_view> keys) const {
+    for (auto item = model.begin(); item != model.end(); ++item)
+      require(std::ranges::find(keys, item.key()) != keys.end(), "{}: model.{} is not known", what_,
+              item.key());
+  }
+
+  bool model_flag(const Json& model, const char* key) const {
+    const Json& value = member(model, key);
+    require(value.is_null() || value.is_boolean(), "{}: model.{} must be true or false", what_, key);
+    return value == true;
+  }
+
+  void read_unknown(const Json& model) {
+    const Json& name = member(model, "unk_token");
+    if (name.is_null()) return;
+    require(name.is_string(), "{}: model.unk_token must be a text, it is {}", what_, name.type_name());
+    const auto found = ids_.find(name.get_ref<const std::string&>());
+    require(found != ids_.end(), "{}: model.unk_token is {}, which the vocabulary does not have", what_,
+            Quoted{name.get_ref<const std::string&>()});
+    made_.unknown = found->second;
   }
 
   void read_added(const Json& list) {
@@ -96,15 +153,13 @@ class Reader {
       AddedToken token{.id = 0, .content = item["content"].get<std::string>()};
       token.id = id(member(item, "id"), token.content);
       token.special = flag(item, "special");
-      require(token.special, "{}: the added token {} is not special; such tokens are not supported", what_,
-              Quoted{token.content});
       token.single_word = flag(item, "single_word");
       token.lstrip = flag(item, "lstrip");
       token.rstrip = flag(item, "rstrip");
       token.normalized = flag(item, "normalized");
-      vocabulary_.added.push_back(std::move(token));
+      made_.added.push_back(std::move(token));
     }
-    std::ranges::sort(vocabulary_.added, {}, &AddedToken::id);
+    std::ranges::sort(made_.added, {}, &AddedToken::id);
   }
 
   bool flag(const Json& item, const char* key) const {
@@ -114,7 +169,7 @@ class Reader {
   }
 
   /// Ids have at most as many values as the file has tokens, so the largest is bounded by the file.
-  int32_t id(const Json& value, const std::string& token) const {
+  int32_t id(const Json& value, std::string_view token) const {
     if (!value.is_number_integer() || value < 0 || value > INT32_MAX)
       fail("{}: the id of the token {} must be a whole number from 0 on, it is {}", what_, Quoted{token},
            value.is_number() ? value.dump() : value.type_name());
@@ -125,51 +180,59 @@ class Reader {
     require(vocab.is_object(), "{}: model.vocab must be an object of ids by token, it is {}", what_,
             vocab.type_name());
     std::unordered_map<std::string_view, int32_t> added;
-    for (const AddedToken& token : vocabulary_.added)
+    for (const AddedToken& token : made_.added)
       require(added.emplace(token.content, token.id).second, "{}: the added token {} is there twice", what_,
               Quoted{token.content});
     size_t count = vocab.size();
-    for (const AddedToken& token : vocabulary_.added) count += !vocab.contains(token.content);
-    vocabulary_.tokens.resize(count);
+    for (const AddedToken& token : made_.added) count += !vocab.contains(token.content);
+    made_.tokens.resize(count);
     ids_.reserve(count);
     for (auto item = vocab.begin(); item != vocab.end(); ++item) {
       const std::string& name = item.key();
       const int32_t token_id = id(*item, name);
       const auto found = added.find(name);
       if (found == added.end()) {
-        std::optional<std::string> bytes = from_byte_alphabet(name);
-        require(bytes && !bytes->empty(), "{}: the token {} is not made of byte-level characters", what_,
-                Quoted{name});
-        put(token_id, std::move(*bytes));
+        put(token_id, token_of(name));
       } else {
         require(found->second == token_id, "{}: the added token {} has id {} and id {}", what_, Quoted{name},
                 found->second, token_id);
       }
       ids_.emplace(name, token_id);
     }
-    for (const AddedToken& token : vocabulary_.added) put(token.id, token.content);
+    for (const AddedToken& token : made_.added) {
+      put(token.id, token.content);
+      ids_.emplace(token.content, token.id);
+    }
+  }
+
+  std::string token_of(const std::string& name) const {
+    if (made_.kind != TokenizerKind::kByteLevelBpe) return name;
+    std::optional<std::string> bytes = from_byte_alphabet(name);
+    require(bytes && !bytes->empty(), "{}: the token {} is not made of byte-level characters", what_,
+            Quoted{name});
+    return std::move(*bytes);
   }
 
   /// Each id once, and as many ids as tokens: then there are no holes.
   void put(int32_t token_id, std::string bytes) {
     const auto at = static_cast<size_t>(token_id);
-    require(at < vocabulary_.tokens.size(),
+    require(at < made_.tokens.size(),
             "{}: the token {} has id {}, but {} tokens have ids 0 to {} without holes", what_, Quoted{bytes},
-            token_id, vocabulary_.tokens.size(), vocabulary_.tokens.size() - 1);
+            token_id, made_.tokens.size(), made_.tokens.size() - 1);
     require(!bytes.empty(), "{}: the token of id {} is empty", what_, token_id);
-    require(vocabulary_.tokens[at].empty(), "{}: the tokens {} and {} have the same id {}", what_,
-            Quoted{vocabulary_.tokens[at]}, Quoted{bytes}, token_id);
-    vocabulary_.tokens[at] = std::move(bytes);
+    require(made_.tokens[at].empty(), "{}: the tokens {} and {} have the same id {}", what_,
+            Quoted{made_.tokens[at]}, Quoted{bytes}, token_id);
+    made_.tokens[at] = std::move(bytes);
   }
 
   void read_merges(const Json& merges) {
     require(merges.is_array(), "{}: model.merges must be a list, it is {}", what_, merges.type_name());
-    vocabulary_.merges.reserve(merges.size());
+    made_.merges.reserve(merges.size());
     for (const Json& item : merges) {
       const auto [left, right] = merge_pair(item);
-      vocabulary_.merges.push_back({.left = merge_token(left),
-                                    .right = merge_token(right),
-                                    .result = merge_token(std::string(left).append(right))});
+      made_.merges.push_back({.left = merge_token(left),
+                              .right = merge_token(right),
+                              .result = merge_token(std::string(left).append(right))});
     }
   }
 
@@ -186,87 +249,67 @@ class Reader {
       if (space != std::string_view::npos && text.find(' ', space + 1) == std::string_view::npos)
         return {text.substr(0, space), text.substr(space + 1)};
     }
-    fail("{}: merge {} is neither \"left right\" nor [\"left\", \"right\"]", what_,
-         vocabulary_.merges.size());
+    fail("{}: merge {} is neither \"left right\" nor [\"left\", \"right\"]", what_, made_.merges.size());
   }
 
   int32_t merge_token(std::string_view name) const {
     const auto found = ids_.find(name);
     require(found != ids_.end(), "{}: merge {} needs the token {}, which the vocabulary does not have", what_,
-            vocabulary_.merges.size(), Quoted{name});
+            made_.merges.size(), Quoted{name});
     return found->second;
   }
 
   std::string what_;
-  BpeVocabulary vocabulary_;
+  TokenizerDefinition made_;
   std::unordered_map<std::string_view, int32_t> ids_;  // by their names in the file, which outlives them
 };
 
-std::string json_text(std::string_view text) { return Json(text).dump(); }
-
-std::string written_added(const AddedToken& token) {
-  return fmt::format(
-      R"(    {{"id": {}, "content": {}, "single_word": {}, "lstrip": {}, "rstrip": {}, "normalized": {}, "special": {}}})",
-      token.id, json_text(token.content), token.single_word, token.lstrip, token.rstrip, token.normalized,
-      token.special);
+/// "bos_token": a text, or an object with a text 'content'.
+std::optional<std::string> configured_token(const Json& config, const char* key, std::string_view what) {
+  const Json& value = member(config, key);
+  if (value.is_null()) return std::nullopt;
+  const Json& content = value.is_object() ? member(value, "content") : value;
+  require(content.is_string(), "{}: {} must be a text or an object with a text 'content'", what, key);
+  return content.get<std::string>();
 }
 
-/// The items, one a line, as the inside of a list or object.
-template <typename Range, typename Write>
-std::string joined_lines(const Range& range, const Write& write) {
-  std::string text;
-  for (const auto& item : range) {
-    text += text.empty() ? "\n" : ",\n";
-    text += write(item);
+std::string configured_template(const Json& value, std::string_view what) {
+  if (value.is_null()) return "";
+  if (value.is_string()) return value.get<std::string>();
+  require(value.is_array(), "{}: chat_template must be a text or a list of named ones", what);
+  for (const Json& item : value) {
+    require(item.is_object() && member(item, "name").is_string() && member(item, "template").is_string(),
+            "{}: each of chat_template has a 'name' and a 'template'", what);
+    if (item["name"] == "default") return item["template"].get<std::string>();
   }
-  if (!text.empty()) text += "\n  ";
-  return text;
+  return "";
 }
 
 }  // namespace
 
-BpeVocabulary read_tokenizer_json(std::string_view json, std::string_view what) {
+TokenizerDefinition read_tokenizer_json(std::string_view json, std::string_view what) {
   return Reader(what).read(parse_json(json, what));
 }
 
-std::string write_tokenizer_json(const BpeVocabulary& vocabulary) {
-  std::vector<std::string> names;
-  names.reserve(vocabulary.tokens.size());
-  for (const std::string& token : vocabulary.tokens) names.push_back(to_byte_alphabet(token));
-  for (const AddedToken& token : vocabulary.added) names[static_cast<size_t>(token.id)] = token.content;
-
-  size_t id = 0;
-  const std::string added = joined_lines(vocabulary.added, written_added);
-  const std::string vocab = joined_lines(
-      names, [&id](const std::string& name) { return fmt::format("      {}: {}", json_text(name), id++); });
-  const std::string merges = joined_lines(vocabulary.merges, [&names](const BpeMerge& merge) {
-    return "      " +
-           json_text(names[static_cast<size_t>(merge.left)] + " " + names[static_cast<size_t>(merge.right)]);
-  });
-  return fmt::format(R"({{
-  "version": "1.0",
-  "truncation": null,
-  "padding": null,
-  "added_tokens": [{}],
-  "normalizer": null,
-  "pre_tokenizer": {{"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true}},
-  "post_processor": null,
-  "decoder": {{"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true}},
-  "model": {{
-    "type": "BPE",
-    "dropout": null,
-    "unk_token": null,
-    "continuing_subword_prefix": null,
-    "end_of_word_suffix": null,
-    "fuse_unk": false,
-    "byte_fallback": false,
-    "ignore_merges": false,
-    "vocab": {{{}}},
-    "merges": [{}]
-  }}
-}}
-)",
-                     added, vocab, merges);
+void read_tokenizer_config(std::string_view json, std::string_view what, TokenizerDefinition& definition) {
+  const Json config = parse_json(json, what);
+  require(config.is_object(), "{}: a tokenizer_config.json holds an object, this one {}", what,
+          config.type_name());
+  const auto read = [&](const char* key, std::optional<int32_t>& id) {
+    const std::optional<std::string> name = configured_token(config, key, what);
+    if (!name) return;
+    // A token that the vocabulary does not have is one that the model does not know.
+    for (const AddedToken& added : definition.added)
+      if (added.content == *name) return static_cast<void>(id = added.id);
+    const auto found = std::ranges::find(definition.tokens, *name);
+    if (found != definition.tokens.end()) id = static_cast<int32_t>(found - definition.tokens.begin());
+  };
+  read("bos_token", definition.begin);
+  read("eos_token", definition.end);
+  read("pad_token", definition.padding);
+  if (!definition.unknown) read("unk_token", definition.unknown);
+  std::string chat = configured_template(member(config, "chat_template"), what);
+  if (!chat.empty()) definition.chat_template = std::move(chat);
 }
 
 }  // namespace gatewright

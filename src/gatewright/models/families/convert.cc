@@ -10,6 +10,8 @@
 #include "gatewright/formats/safetensors_folder.h"
 #include "gatewright/models/families/gguf_config.h"
 #include "gatewright/models/families/hf_config.h"
+#include "gatewright/text/gguf_vocabulary.h"
+#include "gatewright/text/tokenizer.h"
 
 namespace gatewright {
 namespace {
@@ -194,10 +196,23 @@ void add_files(GgufMetadata& keys, const ModelSource& in) {
     keys.set(kTemplateKey, json["chat_template"].get<std::string>());
 }
 
-void write_files(const std::filesystem::path& folder, const GgufMetadata& keys) {
+/// The vocabulary of a GGUF file; nothing when it has none.
+std::optional<Tokenizer> tokenizer_in(const GgufMetadata& keys) {
+  if (keys.contains("tokenizer.ggml.scores"))
+    keys.numbers("tokenizer.ggml.scores");  // fails when they are none
+  if (!has_vocabulary(keys)) return std::nullopt;
+  return Tokenizer(definition_of(read_gguf_vocabulary(keys), keys.what()), keys.what());
+}
+
+void write_files(const std::filesystem::path& folder, const GgufMetadata& keys,
+                 const std::optional<Tokenizer>& tokenizer) {
   const auto put = [&](const std::string& key, const std::string& name) {
     if (const std::string text = keys.text_or(key, ""); !text.empty()) write_file(folder / name, text);
   };
+  if (tokenizer && !keys.contains(kTokenizerKey)) {
+    tokenizer->save(folder / "tokenizer.json");
+    write_file(folder / "tokenizer_config.json", tokenizer->config_json());
+  }
   put(kTokenizerKey, "tokenizer.json");
   put(kTemplateKey, "chat_template.jinja");
   for (const char* name : kFilesBeside) put(std::string(kFileKey) + name, name);
@@ -211,7 +226,31 @@ void copy_files(const std::filesystem::path& folder, const ModelSource& in) {
   }
 }
 
-GgufMetadata metadata_for_gguf(const ModelSource& in) {
+/// The vocabulary of the folder's tokenizer, with a name for every row of the embedding.
+void add_vocabulary(GgufMetadata& keys, const ModelSource& in, ConvertReport& report) {
+  try {
+    GgufVocabulary vocabulary = gguf_vocabulary(Tokenizer::load(in.folder()).definition());
+    if (vocabulary.types.empty()) vocabulary.types.assign(vocabulary.tokens.size(), 1);
+    constexpr int64_t kUnused = 5;
+    for (int64_t id = std::ssize(vocabulary.tokens); id < in.architecture().vocab_size; ++id) {
+      vocabulary.tokens.push_back(fmt::format("[PAD{}]", id));
+      vocabulary.types.push_back(kUnused);
+      if (!vocabulary.scores.empty()) vocabulary.scores.push_back(-1000);
+    }
+    if (vocabulary.chat_template.empty()) vocabulary.chat_template = keys.text_or(kTemplateKey, "");
+    write_gguf_vocabulary(vocabulary, keys);
+  } catch (const Error& error) {
+    report.notes.push_back(
+        fmt::format("the file has no vocabulary that other programs read: {}", error.what()));
+  }
+}
+
+bool has_tokenizer(const std::filesystem::path& folder) {
+  return std::filesystem::exists(folder / "tokenizer.json") ||
+         std::filesystem::exists(folder / "tokenizer.model");
+}
+
+GgufMetadata metadata_for_gguf(const ModelSource& in, ConvertReport& report) {
   GgufMetadata keys = in.metadata();
   set_architecture(keys, in.architecture());
   if (in.folder().empty()) return keys;
@@ -219,6 +258,7 @@ GgufMetadata metadata_for_gguf(const ModelSource& in) {
   const std::optional<DataType> type = type_of_config(in.config());
   keys.set("general.file_type", uint32_t{type == DataType::kF16 ? 1U : type == DataType::kBF16 ? 32U : 0U});
   add_files(keys, in);
+  if (has_tokenizer(in.folder())) add_vocabulary(keys, in, report);
   if (!keys.contains("tokenizer.ggml.model")) keys.set("tokenizer.ggml.model", "no_vocab");
   return keys;
 }
@@ -238,7 +278,7 @@ ConvertReport convert_to_gguf(const ModelSource& in, const std::filesystem::path
   for (const auto& [name, values] : rotary)
     plans.push_back({.name = name, .shape = {std::ssize(values)}, .data = std::as_bytes(std::span(values))});
   plans = with_progress(std::move(plans), options);
-  const GgufMetadata keys = metadata_for_gguf(in);
+  const GgufMetadata keys = metadata_for_gguf(in, report);
   report.bytes = gguf_size(keys, plans);
   if (const auto beyond = beyond_llama_cpp(in.architecture()); !beyond.empty())
     report.notes.push_back(as_sentence(beyond, "llama.cpp"));
@@ -271,9 +311,10 @@ ConvertReport convert_to_folder(const ModelSource& in, const std::filesystem::pa
         "safetensors has no packed types: {} tensors are F32 now, with the same values", unpacked));
   if (const auto beyond = beyond_transformers(in.architecture()); !beyond.empty())
     report.notes.push_back(as_sentence(beyond, "Transformers"));
+  const std::optional<Tokenizer> tokenizer = tokenizer_in(in.metadata());
   make_folder(folder);
   write_safetensors_folder(folder, with_progress(std::move(plans), options));
-  in.folder().empty() ? write_files(folder, in.metadata()) : copy_files(folder, in);
+  in.folder().empty() ? write_files(folder, in.metadata(), tokenizer) : copy_files(folder, in);
   write_file(folder / "config.json", config_from_architecture(in.architecture(), config).dump(2) + "\n");
   return report;
 }

@@ -1,0 +1,301 @@
+#include "gatewright/text/jinja/value.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+
+#include "gatewright/base/error.h"
+#include "gatewright/base/quoted.h"
+#include "gatewright/text/jinja/characters.h"
+
+namespace gatewright::jinja {
+namespace {
+
+constexpr uint64_t kBytesAStep = 64;  // that functions over texts look at for one step
+
+/// Looking a key up goes through all of them.
+constexpr uint64_t kKeysAStep = 16;
+
+void add_repr(Heap& heap, const Value& value, TextBuilder& out);
+
+void add_text_repr(std::string_view text, TextBuilder& out) {
+  const bool has_single = text.find('\'') != std::string_view::npos;
+  const char quote = has_single && text.find('"') == std::string_view::npos ? '"' : '\'';
+  out.add({&quote, 1});
+  for (const char& c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (c == quote || c == '\\')
+      out.add(fmt::format("\\{}", c));
+    else if (c == '\n' || c == '\r' || c == '\t')
+      out.add(c == '\n' ? "\\n" : c == '\r' ? "\\r" : "\\t");
+    else if (byte < 32 || byte == 127)
+      out.add(fmt::format("\\x{:02x}", byte));
+    else
+      out.add({&c, 1});
+  }
+  out.add({&quote, 1});
+}
+
+void add_list(Heap& heap, const List& list, TextBuilder& out) {
+  out.add(list.tuple ? "(" : "[");
+  for (size_t i = 0; i < list.items.size(); ++i) {
+    if (i) out.add(", ");
+    add_repr(heap, list.items[i], out);
+  }
+  if (list.tuple && list.items.size() == 1) out.add(",");
+  out.add(list.tuple ? ")" : "]");
+}
+
+void add_mapping(Heap& heap, const Mapping& mapping, TextBuilder& out) {
+  out.add(mapping.is_namespace ? "<Namespace {" : "{");
+  for (size_t i = 0; i < mapping.entries.size(); ++i) {
+    if (i) out.add(", ");
+    add_text_repr(mapping.entries[i].first, out);
+    out.add(": ");
+    add_repr(heap, mapping.entries[i].second, out);
+  }
+  out.add(mapping.is_namespace ? "}>" : "}");
+}
+
+std::string simple_text(const Value& value) {
+  if (const auto* boolean = as<bool>(value)) return *boolean ? "True" : "False";
+  if (const auto* integer = as<int64_t>(value)) return fmt::format("{}", *integer);
+  if (const auto* number = as<double>(value)) return float_text(*number);
+  if (is_none(value)) return "None";
+  if (const auto* function = as<Function*>(value))
+    fail("{} is a function, which can't be written: was a call meant?", Quoted{(*function)->name});
+  return "";
+}
+
+void add_repr(Heap& heap, const Value& value, TextBuilder& out) {
+  const Heap::Deeper deeper(heap);
+  heap.step();
+  if (const auto* text = as<std::string_view>(value)) return add_text_repr(*text, out);
+  if (const auto* list = as<List*>(value)) return add_list(heap, **list, out);
+  if (const auto* mapping = as<Mapping*>(value)) return add_mapping(heap, **mapping, out);
+  out.add(is_undefined(value) ? "Undefined" : simple_text(value));
+}
+
+bool equal_lists(Heap& heap, const List& a, const List& b) {
+  if (a.tuple != b.tuple || a.items.size() != b.items.size()) return false;
+  for (size_t i = 0; i < a.items.size(); ++i)
+    if (!equal(heap, a.items[i], b.items[i])) return false;
+  return true;
+}
+
+bool equal_mappings(Heap& heap, const Mapping& a, const Mapping& b) {
+  if (a.is_namespace || b.is_namespace) return &a == &b;
+  if (a.entries.size() != b.entries.size()) return false;
+  for (const auto& [key, value] : a.entries) {
+    heap.step(1 + b.entries.size() / kKeysAStep);
+    const Value* other = b.find(key);
+    if (!other || !equal(heap, value, *other)) return false;
+  }
+  return true;
+}
+
+bool less_lists(Heap& heap, const List& a, const List& b) {
+  const size_t both = std::min(a.items.size(), b.items.size());
+  for (size_t i = 0; i < both; ++i)
+    if (!equal(heap, a.items[i], b.items[i])) return less(heap, a.items[i], b.items[i]);
+  return a.items.size() < b.items.size();
+}
+
+}  // namespace
+
+const Value* Mapping::find(std::string_view key) const {
+  const auto it = std::ranges::find(entries, key, &std::pair<std::string_view, Value>::first);
+  return it == entries.end() ? nullptr : &it->second;
+}
+
+void Mapping::set(std::string_view key, const Value& value) {
+  const auto it = std::ranges::find(entries, key, &std::pair<std::string_view, Value>::first);
+  if (it == entries.end())
+    entries.emplace_back(key, value);
+  else
+    it->second = value;
+}
+
+void Heap::step(uint64_t count) {
+  if (count > limits_.steps - steps_) fail("it does not end within {} steps", limits_.steps);
+  steps_ += count;
+}
+
+void Heap::claim(uint64_t bytes) {
+  if (bytes > limits_.bytes - bytes_) fail("it makes texts and lists of more than {} bytes", limits_.bytes);
+  bytes_ += bytes;
+  step(bytes / kBytesAStep);
+}
+
+void Heap::claim_output(uint64_t bytes) {
+  if (bytes > limits_.output_bytes - output_bytes_)
+    fail("it writes more than {} bytes", limits_.output_bytes);
+  output_bytes_ += bytes;
+}
+
+std::string_view Heap::keep(std::string text) {
+  claim(text.size());
+  return adopt(std::move(text));
+}
+
+std::string_view Heap::adopt(std::string text) {
+  claim(sizeof text);
+  return texts_.emplace_back(std::move(text));
+}
+
+List* Heap::make_list(std::vector<Value> items, bool tuple) {
+  claim(sizeof(List) + items.size() * sizeof(Value));
+  return &lists_.emplace_back(List{std::move(items), tuple});
+}
+
+Mapping* Heap::make_mapping() {
+  claim(sizeof(Mapping));
+  return &mappings_.emplace_back();
+}
+
+Function* Heap::make_function(Function function) {
+  claim(sizeof(Function));
+  return &functions_.emplace_back(function);
+}
+
+Heap::Deeper::Deeper(Heap& heap) : heap_(heap) {
+  if (heap.depth_ >= heap.limits_.depth) fail("it is nested more than {} deep", heap.limits_.depth);
+  ++heap.depth_;
+}
+
+std::optional<int64_t> integer_of(const Value& value) {
+  if (const auto* integer = as<int64_t>(value)) return *integer;
+  if (const auto* boolean = as<bool>(value)) return *boolean;
+  return std::nullopt;
+}
+
+std::optional<double> number_of(const Value& value) {
+  if (const auto* number = as<double>(value)) return *number;
+  const auto integer = integer_of(value);
+  return integer ? std::optional(static_cast<double>(*integer)) : std::nullopt;
+}
+
+std::string_view kind_name(const Value& value) {
+  constexpr std::string_view names[] = {"undefined", "none", "boolean", "integer", "float",
+                                        "text",      "list", "mapping", "function"};
+  return names[value.index()];
+}
+
+void require_defined(const Value& value) {
+  if (const auto* undefined = as<Undefined>(value)) fail("{} is undefined", Quoted{undefined->name});
+}
+
+bool is_true(const Value& value) {
+  if (const auto* boolean = as<bool>(value)) return *boolean;
+  if (const auto* integer = as<int64_t>(value)) return *integer != 0;
+  if (const auto* number = as<double>(value)) return *number != 0;
+  if (const auto* text = as<std::string_view>(value)) return !text->empty();
+  if (const auto* list = as<List*>(value)) return !(*list)->items.empty();
+  if (const auto* mapping = as<Mapping*>(value))
+    return (*mapping)->is_namespace || !(*mapping)->entries.empty();
+  return std::holds_alternative<Function*>(value);
+}
+
+bool equal(Heap& heap, const Value& a, const Value& b) {
+  const Heap::Deeper deeper(heap);
+  heap.step();
+  const auto x = integer_of(a), y = integer_of(b);
+  if (x && y) return *x == *y;
+  const auto p = number_of(a), q = number_of(b);
+  if (p && q) return *p == *q;
+  if (a.index() != b.index()) return false;
+  if (const auto* text = as<std::string_view>(a)) {
+    heap.step(text->size() / kBytesAStep);
+    return *text == std::get<std::string_view>(b);
+  }
+  if (const auto* list = as<List*>(a)) return equal_lists(heap, **list, *std::get<List*>(b));
+  if (const auto* mapping = as<Mapping*>(a)) return equal_mappings(heap, **mapping, *std::get<Mapping*>(b));
+  if (const auto* function = as<Function*>(a)) return *function == std::get<Function*>(b);
+  return !p;  // none and none, undefined and undefined
+}
+
+bool less(Heap& heap, const Value& a, const Value& b) {
+  const Heap::Deeper deeper(heap);
+  heap.step();
+  require_defined(a), require_defined(b);
+  const auto x = integer_of(a), y = integer_of(b);
+  if (x && y) return *x < *y;
+  const auto p = number_of(a), q = number_of(b);
+  if (p && q) return *p < *q;
+  const auto *text = as<std::string_view>(a), *other = as<std::string_view>(b);
+  if (text && other) {
+    heap.step(std::min(text->size(), other->size()) / kBytesAStep);
+    return *text < *other;  // the order of UTF-8's bytes is that of code points
+  }
+  const auto *list = as<List*>(a), *other_list = as<List*>(b);
+  if (list && other_list) return less_lists(heap, **list, **other_list);
+  fail("{} and {} have no order", kind_name(a), kind_name(b));
+}
+
+std::string float_text(double value) {
+  if (std::isnan(value)) return "nan";
+  if (std::isinf(value)) return value > 0 ? "inf" : "-inf";
+  char buffer[64];
+  const auto exponent_of = [&](char* end) {
+    const std::string_view text(buffer, static_cast<size_t>(end - buffer));
+    return std::stoi(std::string(text.substr(text.find('e') + 1)));
+  };
+  char* end = std::to_chars(buffer, buffer + sizeof buffer, value, std::chars_format::scientific).ptr;
+  const int exponent = exponent_of(end);
+  if (exponent >= -4 && exponent < 16) {
+    end = std::to_chars(buffer, buffer + sizeof buffer, value, std::chars_format::fixed).ptr;
+    std::string text(buffer, end);
+    return text.find('.') == std::string::npos ? text + ".0" : text;
+  }
+  return std::string(buffer, end);  // 1e+16, 1.5e-07: at least two digits of exponent, as in Python
+}
+
+std::string_view to_text(Heap& heap, const Value& value) {
+  if (const auto* text = as<std::string_view>(value)) return *text;
+  if (is_undefined(value)) return "";
+  TextBuilder out(heap);
+  add_repr(heap, value, out);
+  return out.finish();
+}
+
+const std::vector<Value>& elements(Heap& heap, const Value& value) {
+  static const std::vector<Value> nothing;
+  if (is_undefined(value)) return nothing;
+  if (const auto* list = as<List*>(value)) {
+    heap.step((*list)->items.size());
+    return (*list)->items;
+  }
+  std::vector<Value> found;
+  if (const auto* text = as<std::string_view>(value)) {
+    heap.step(text->size());
+    heap.claim(count_characters(*text) * sizeof(Value));
+    for (size_t i = 0; i < text->size(); i += character_size(*text, i))
+      found.emplace_back(text->substr(i, character_size(*text, i)));
+  } else if (const auto* mapping = as<Mapping*>(value); mapping && !(*mapping)->is_namespace) {
+    heap.step((*mapping)->entries.size());
+    for (const auto& [key, unused] : (*mapping)->entries) found.emplace_back(key);
+  } else {
+    fail("there are no elements in {}; a list, a mapping or a text was expected", kind_name(value));
+  }
+  return heap.make_list(std::move(found))->items;
+}
+
+bool contains(Heap& heap, const Value& container, const Value& x) {
+  if (const auto* text = as<std::string_view>(container)) {
+    const auto* part = as<std::string_view>(x);
+    if (!part) fail("only a text can be in a text, not {}", kind_name(x));
+    return find_text(heap, *text, *part) != std::string_view::npos;
+  }
+  if (const auto* mapping = as<Mapping*>(container); mapping && !(*mapping)->is_namespace) {
+    heap.step(1 + (*mapping)->entries.size() / kKeysAStep);
+    const auto* key = as<std::string_view>(x);
+    return key && (*mapping)->find(*key);
+  }
+  for (const Value& element : elements(heap, container))
+    if (equal(heap, element, x)) return true;
+  return false;
+}
+
+}  // namespace gatewright::jinja
