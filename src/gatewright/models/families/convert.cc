@@ -198,8 +198,6 @@ void add_files(GgufMetadata& keys, const ModelSource& in) {
 
 /// The vocabulary of a GGUF file; nothing when it has none.
 std::optional<Tokenizer> tokenizer_in(const GgufMetadata& keys) {
-  if (keys.contains("tokenizer.ggml.scores"))
-    keys.numbers("tokenizer.ggml.scores");  // fails when they are none
   if (!has_vocabulary(keys)) return std::nullopt;
   return Tokenizer(definition_of(read_gguf_vocabulary(keys), keys.what()), keys.what());
 }

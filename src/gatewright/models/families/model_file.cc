@@ -12,6 +12,7 @@
 #include "gatewright/base/quoted.h"
 #include "gatewright/formats/block_types.h"
 #include "gatewright/formats/gguf.h"
+#include "gatewright/formats/gguf_claims.h"
 #include "gatewright/formats/safetensors_folder.h"
 #include "gatewright/models/families/gguf_config.h"
 #include "gatewright/models/families/hf_config.h"
@@ -71,13 +72,11 @@ int64_t number_after(std::string_view name, std::string_view text) {
 
 /// What the names of the file say about the number of layers and of experts where the configuration
 /// disagrees.
-std::vector<std::string> counting_problems(const Tensors& tensors, const Architecture& a, FileFormat format) {
+std::vector<std::string> counting_problems(const Tensors& tensors, const Architecture& a) {
   int64_t layers = 0, experts = 0;
   for (const auto& [name, view] : tensors) {
-    layers = std::max(layers, number_after(name, format == FileFormat::kGguf ? "blk." : "model.layers.") + 1);
+    layers = std::max(layers, number_after(name, "model.layers.") + 1);
     experts = std::max(experts, number_after(name, ".experts.") + 1);
-    if (name.find("_exps.weight") != std::string::npos && view.shape.size() == 3)
-      experts = std::max(experts, view.shape[0]);
   }
   std::vector<std::string> problems;
   if (layers != a.num_layers())
@@ -152,7 +151,9 @@ void ModelFile::open_folder() {
 }
 
 void ModelFile::check() {
-  std::vector<std::string> problems = counting_problems(*file_tensors_, architecture_, format_);
+  std::vector<std::string> problems = format_ == FileFormat::kGguf
+                                          ? disagreements(metadata_, *file_tensors_)
+                                          : counting_problems(*file_tensors_, architecture_);
   std::set<std::string> used;
   for (const ModelTensor& tensor : tensors_) {
     const auto& alternatives = tensor.in(format_);
