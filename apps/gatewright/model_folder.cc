@@ -49,7 +49,7 @@ Model load_model(const fs::path& folder, const std::string& device) {
   if (!fs::exists(folder / "config.json"))
     fail("{} is not a model folder{}: it has no config.json", folder.string(),
          fs::exists(folder / "checkpoint") ? ", its training has not finished" : "");
-  Tokenizer tokenizer = Tokenizer::load(folder / "tokenizer.json");
+  Tokenizer tokenizer = Tokenizer::load(folder);
   Decoder decoder = load_decoder(folder);
   if (tokenizer.vocab_size() > decoder.spec().vocab_size)
     fail("{} has {} tokens and {} only {}: they don't belong together", (folder / "tokenizer.json").string(),
