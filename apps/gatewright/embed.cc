@@ -84,10 +84,10 @@ std::vector<std::vector<float>> embeddings_of(const Encoder& encoder,
 }
 
 void run(const EmbedArguments& a) {
-  const std::filesystem::path folder = find_model(a.model);
-  Encoder encoder = load_encoder(folder);
+  const std::filesystem::path path = find_model(a.model);
+  Encoder encoder = load_encoder(path);
   encoder.to(choose_device(a.device));
-  const Tokenizer tokenizer = Tokenizer::load(folder / "tokenizer.json");
+  const Tokenizer tokenizer = Tokenizer::load(path);
   const std::vector<std::string> texts = lines_of(read_file(a.input));
   catch_interrupts();
   const auto most = static_cast<size_t>(encoder.spec().max_positions);
@@ -105,7 +105,7 @@ void run(const EmbedArguments& a) {
 
 void add_embed(Options& verb) {
   const auto a = std::make_shared<EmbedArguments>();
-  verb.add("MODEL", a->model, "folder or short name of a sentence encoder").required();
+  verb.add("MODEL", a->model, "folder, GGUF file or short name of a sentence encoder").required();
   verb.add("FILE", a->input, "texts, one a line; - for standard input").show_default();
   verb.add("--device", a->device, "auto, cpu or cuda").one_of({"auto", "cpu", "cuda"}).show_default();
   verb.flag("--json", a->json, "print [{\"text\", \"embedding\"}, ...]");
