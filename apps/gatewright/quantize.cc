@@ -127,6 +127,9 @@ std::string calibration_of(const QuantizeReport& report) {
 void run(const QuantizeArguments& a) {
   const std::filesystem::path out = a.out;
   if (std::filesystem::is_directory(out)) fail_usage("{} is a folder, a file was expected", a.out);
+  if (std::filesystem::is_directory(a.in))
+    fail_usage("{} is a folder; quantize reads GGUF (`gatewright convert {} model.gguf` makes one)", a.in,
+               a.in);
   std::optional<ImportanceMatrix> importance;
   if (!a.imatrix.empty()) importance = read_imatrix(a.imatrix);
   QuantizeOptions options = {.rules = QuantizeRules(a.type),

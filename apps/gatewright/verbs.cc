@@ -17,6 +17,14 @@ const std::vector<Verb>& verbs() {
       {"generate", "continue a text", Program::kTensor,
        "  gatewright generate my-model --prompt 'Once upon a time' --tokens 100\n"
        "  echo 'int main(' | gatewright generate my-model --prompt - --temperature 0"},
+      {"chat", "talk with a model that has a chat template", Program::kTensor,
+       "  gatewright chat smollm2\n"
+       "  echo 'What is a gate?' | gatewright chat smollm2 --system 'Answer in one sentence.' --temperature "
+       "0"},
+      {"embed", "vectors of texts from a sentence encoder: near to each other when they mean the same",
+       Program::kTensor,
+       "  gatewright embed minilm sentences.txt --json\n"
+       "  echo 'A man plays the guitar.' | gatewright embed minilm"},
       {"inspect", "how a model routes: load, domains, information, uncertain tokens, heat map",
        Program::kTensor,
        "  gatewright inspect my-model --data ~/books\n"

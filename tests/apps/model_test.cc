@@ -3,6 +3,7 @@
 #include <csignal>
 
 #include <cmath>
+#include <fstream>
 #include <thread>
 
 #include "gatewright/base/json.h"
@@ -223,6 +224,51 @@ TEST_F(ModelCommand, GenerateContinuesTheSamePromptTheSameWay) {
             generate({"--prompt", "the gate", "--seed", "3"}));
   const Json json = Json::parse(generate({"--prompt", "the gate", "--temperature", "0", "--json"}));
   EXPECT_EQ(json.at("tokens").size(), 12u);
+}
+
+/// A copy of the trained model with a chat template of its own.
+std::string with_template(const std::string& model, const std::string& chat_template, const std::string& to) {
+  fs::create_directories(to);
+  for (const char* file : {"config.json", "model.safetensors", "tokenizer.json"})
+    fs::copy_file(model + "/" + file, to + "/" + file, fs::copy_options::overwrite_existing);
+  std::ofstream(to + "/tokenizer_config.json") << Json({{"chat_template", chat_template}});
+  return to;
+}
+
+constexpr const char* kTemplate =
+    "{% for m in messages %}{% if m.role == 'tool' or m.content == 'no' %}{{ raise_exception('not that') "
+    "}}{% endif %}"
+    "{{ m.role }}: {{ m.content }}\n{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}";
+
+TEST_F(ModelCommand, ChatAnswersEachLineKnowingWhatWasSaid) {
+  const std::string model = with_template(path("model"), kTemplate, path("chat"));
+  const auto chat = [&](const std::string& input, const std::vector<std::string>& more = {}) {
+    std::vector<std::string> arguments = {"chat", model, "--tokens", "6", "--temperature", "0"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    const CommandResult r = run(arguments, {.input = input});
+    EXPECT_EQ(r.code, 0) << r.err;
+    return r.out;
+  };
+  const std::string both = chat("the gate\nint x\n"), first = chat("the gate\n");
+  EXPECT_THAT(both, StartsWith(first));
+  EXPECT_EQ(chat("the gate\n/clear\nint x"), first + chat("int x"));
+  EXPECT_EQ(chat("/system dawn\nthe gate"), chat("the gate", {"--system", "dawn"}));
+  EXPECT_EQ(chat("the gate\n/quit\nint x"), first);
+  EXPECT_THAT(chat("/help\n"), AllOf(HasSubstr("/clear"), HasSubstr("/system TEXT")));
+  EXPECT_EQ(chat("\n\r\n"), "");
+}
+
+TEST_F(ModelCommand, ChatSaysWhatItCannotDo) {
+  const std::string model = with_template(path("model"), kTemplate, path("chat"));
+  const CommandResult refused = run({"chat", model}, {.input = "no\n"});
+  EXPECT_EQ(refused.code, 1);
+  EXPECT_THAT(refused.err, HasSubstr("refuses these messages: not that"));
+  EXPECT_THAT(run({"chat", model}, {.input = "/cler\n"}).err,
+              HasSubstr("there is no command /cler, did you mean '/clear'?"));
+  const CommandResult without = run({"chat", path("model")});
+  EXPECT_EQ(without.code, 1);
+  EXPECT_THAT(without.err, HasSubstr("has no chat template"));
+  EXPECT_EQ(run({"chat", model, "--min-p", "1.5"}).code, 2);
 }
 
 TEST_F(ModelCommand, LogitsGivesARowForEachTokenAndWhereItWasRouted) {

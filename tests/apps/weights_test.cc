@@ -101,6 +101,9 @@ TEST_F(WeightsCommand, WrongUseIsAnsweredWithWhatIsAllowed) {
   EXPECT_THAT(type.err, HasSubstr("q8_0, q4_0"));
   EXPECT_EQ(run({"quantize", path("in.gguf"), path("out.gguf")}).code, 2) << "--type is needed";
   EXPECT_EQ(run({"diff", path("in.gguf")}).code, 2);
+  const CommandResult source = run({"quantize", folder_.path().string(), path("out.gguf"), "--type", "q8_0"});
+  EXPECT_EQ(source.code, 2);
+  EXPECT_THAT(source.err, HasSubstr("gatewright convert"));
   const CommandResult missing = run({"diff", path("in.gguf"), path("absent.gguf")});
   EXPECT_EQ(missing.code, 1);
   EXPECT_THAT(missing.err, HasSubstr("absent.gguf"));

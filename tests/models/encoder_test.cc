@@ -7,6 +7,7 @@
 #include <map>
 
 #include "gatewright/base/json.h"
+#include "gatewright/formats/gguf.h"
 #include "gatewright/models/checkpoint.h"
 #include "tests/testing.h"
 
@@ -210,11 +211,59 @@ TEST(Encoder, IsReadFromAFolder) {
     ParameterList parameters = encoder.parameters();
     parameters.push_back({.name = "pooler.dense.weight", .tensor = at::zeros({12, 12})});
     write_folder(folder, parameters, configuration(), prefix);
-    EXPECT_TRUE(is_encoder(folder.path()));
     const Encoder again = load_encoder(folder.path());
     EXPECT_TRUE(again.embed(kTexts).equal(encoder.embed(kTexts)));
   }
-  EXPECT_FALSE(is_encoder("/"));
+}
+
+/// Weights of the encoder as a GGUF file with llama.cpp's names.
+void write_gguf_encoder(const std::filesystem::path& path, const Encoder& encoder) {
+  const std::map<std::string, std::string> names = {{"embeddings.word_embeddings.", "token_embd."},
+                                                    {"embeddings.position_embeddings.", "position_embd."},
+                                                    {"embeddings.token_type_embeddings.", "token_types."},
+                                                    {"embeddings.LayerNorm.", "token_embd_norm."},
+                                                    {"attention.self.query.", "attn_q."},
+                                                    {"attention.self.key.", "attn_k."},
+                                                    {"attention.self.value.", "attn_v."},
+                                                    {"attention.output.dense.", "attn_output."},
+                                                    {"attention.output.LayerNorm.", "attn_output_norm."},
+                                                    {"intermediate.dense.", "ffn_up."},
+                                                    {"output.dense.", "ffn_down."},
+                                                    {"output.LayerNorm.", "layer_output_norm."}};
+  const auto name_of = [&](const std::string& name) {
+    constexpr std::string_view layer = "encoder.layer.";
+    const bool in_layer = name.starts_with(layer);
+    const size_t begin = in_layer ? layer.size() + 2 : 0, end = name.rfind('.') + 1;
+    return (in_layer ? "blk." + name.substr(layer.size(), 2) : "") +
+           names.at(name.substr(begin, end - begin)) + name.substr(end);
+  };
+  GgufMetadata keys;
+  keys.set("general.architecture", "bert");
+  for (const auto& [key, value] : std::map<std::string, uint32_t>{{"block_count", 2},
+                                                                  {"context_length", 16},
+                                                                  {"embedding_length", 12},
+                                                                  {"feed_forward_length", 20},
+                                                                  {"attention.head_count", 3},
+                                                                  {"pooling_type", 1}})
+    keys.set("bert." + key, value);
+  keys.set("bert.attention.layer_norm_epsilon", 1e-6F);
+  std::vector<TensorPlan> plans;
+  for (const NamedTensor& p : encoder.parameters())
+    plans.push_back({.name = name_of(p.name),
+                     .shape = p.tensor.sizes().vec(),
+                     .data = {static_cast<const std::byte*>(p.tensor.data_ptr()),
+                              static_cast<size_t>(p.tensor.numel()) * sizeof(float)}});
+  write_gguf(path, keys, plans);
+}
+
+TEST(Encoder, IsReadFromGguf) {
+  const Encoder encoder = random_encoder();
+  const TemporaryFolder folder;
+  write_gguf_encoder(folder / "bert.gguf", encoder);
+  const Tensor difference = load_encoder(folder / "bert.gguf").embed(kTexts) - encoder.embed(kTexts);
+  EXPECT_LT(difference.abs().max().item<float>(), 1e-6F);
+  EXPECT_THAT(error_of([&] { load_encoder(folder / "none"); }),
+              HasSubstr("neither a GGUF file nor a folder"));
 }
 
 TEST(Encoder, NamesEachTensorThatDoesNotFit) {

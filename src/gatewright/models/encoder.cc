@@ -4,19 +4,22 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <limits>
+#include <utility>
 
 #include "gatewright/base/error.h"
 #include "gatewright/base/file.h"
 #include "gatewright/base/json.h"
 #include "gatewright/base/quoted.h"
+#include "gatewright/formats/block_types.h"
+#include "gatewright/formats/gguf.h"
 #include "gatewright/formats/safetensors_folder.h"
 
 namespace gatewright {
 namespace {
 
 constexpr uint64_t kLargestConfig = 1 << 20;
+constexpr int64_t kLargest = 1 << 20, kWidest = 1 << 16, kMostLayers = 1024;
 
 int64_t read_size(const Json& config, const char* key, int64_t most, std::string_view what) {
   const auto it = config.find(key);
@@ -36,53 +39,110 @@ void require_text(const Json& config, const char* key, std::string_view wanted, 
           wanted);
 }
 
-at::ScalarType scalar_type(const TensorView& view, const std::string& file) {
-  if (view.dtype == DataType::kF32) return at::kFloat;
-  if (view.dtype == DataType::kF16) return at::kHalf;
-  if (view.dtype == DataType::kBF16) return at::kBFloat16;
-  fail("{}: {} is of type {}; F32, F16 and BF16 are supported", file, view.name, data_type_name(view.dtype));
-}
+using Tensors = std::map<std::string, TensorView>;
 
 /// Under its name or, where a head lies beside the encoder, with "bert." before it.
-const TensorView* find_tensor(const std::map<std::string, TensorView>& tensors, const std::string& name) {
-  for (const char* prefix : {"", "bert."})
-    if (const auto it = tensors.find(prefix + name); it != tensors.end()) return &it->second;
-  return nullptr;
+std::string published_name(const Tensors& tensors, const std::string& name) {
+  return tensors.contains("bert." + name) ? "bert." + name : name;
 }
 
-void read_parameters(const std::filesystem::path& folder, const ParameterList& parameters) {
-  const SafetensorsFolder in(folder);
-  const std::string file = folder.string();
+std::string replaced(std::string text, std::string_view old, std::string_view with) {
+  const size_t at = text.find(old);
+  return at == std::string::npos ? text : text.replace(at, old.size(), with);
+}
+
+/// The name in GGUF.
+std::string gguf_name(std::string name) {
+  constexpr std::pair<std::string_view, std::string_view> parts[] = {
+      {"embeddings.word_embeddings", "token_embd"},
+      {"embeddings.position_embeddings", "position_embd"},
+      {"embeddings.token_type_embeddings", "token_types"},
+      {"embeddings.LayerNorm", "token_embd_norm"},
+      {"encoder.layer.", "blk."},
+      {"attention.self.query", "attn_q"},
+      {"attention.self.key", "attn_k"},
+      {"attention.self.value", "attn_v"},
+      {"attention.output.dense", "attn_output"},
+      {"attention.output.LayerNorm", "attn_output_norm"},
+      {"intermediate.dense", "ffn_up"},
+      {"output.dense", "ffn_down"},
+      {"output.LayerNorm", "layer_output_norm"}};
+  for (const auto& [published, gguf] : parts) name = replaced(std::move(name), published, gguf);
+  return name;
+}
+
+/// Fills the parameters, whatever the type of a tensor in the file.
+template <typename NameOf>
+void read_parameters(const Tensors& tensors, const ParameterList& parameters, const std::string& file,
+                     const NameOf& name_of) {
   std::vector<std::string> problems;
   for (const NamedTensor& p : parameters) {
-    const TensorView* view = find_tensor(in.tensors(), p.name);
-    if (!view) {
-      problems.push_back(fmt::format("{} is missing", p.name));
-    } else if (!p.tensor.sizes().equals(view->shape)) {
-      problems.push_back(fmt::format("{} has shape [{}], [{}] is expected", p.name,
-                                     fmt::join(view->shape, ", "), fmt::join(p.tensor.sizes(), ", ")));
+    const auto it = tensors.find(name_of(p.name));
+    if (it == tensors.end()) {
+      problems.push_back(fmt::format("{} is missing", name_of(p.name)));
+    } else if (!p.tensor.sizes().equals(it->second.shape)) {
+      problems.push_back(fmt::format("{} has shape [{}], [{}] is expected", it->first,
+                                     fmt::join(it->second.shape, ", "), fmt::join(p.tensor.sizes(), ", ")));
     } else {
-      Tensor staged = at::empty(p.tensor.sizes(), scalar_type(*view, file));
-      std::memcpy(staged.data_ptr(), view->data.data(), view->data.size());
-      p.tensor.copy_(staged);
+      unpack(it->second.dtype, it->second.data,
+             {p.tensor.data_ptr<float>(), static_cast<size_t>(p.tensor.numel())});
     }
   }
   if (problems.empty()) return;
   const size_t shown = std::min<size_t>(problems.size(), 5);
-  fail("the weights in {} do not fit its config.json: {}{}", file,
+  fail("the weights in {} do not fit its configuration: {}{}", file,
        fmt::join(problems.begin(), problems.begin() + static_cast<std::ptrdiff_t>(shown), "; "),
        problems.size() > shown ? fmt::format("; and {} more", problems.size() - shown) : "");
 }
 
-/// Before memory is taken for what the files do not hold.
-void check_size(const EncoderSpec& spec, const std::filesystem::path& folder) {
-  const SafetensorsFolder in(folder);
+/// Before memory is taken for what the file does not hold: packed weights take half a byte or more.
+void check_size(const EncoderSpec& spec, uint64_t file_bytes, const std::string& file) {
   const int64_t least =
       spec.hidden_size * (spec.vocab_size + spec.max_positions + spec.num_token_types) +
       spec.num_layers * spec.hidden_size * (4 * spec.hidden_size + 2 * spec.intermediate_size);
-  require(static_cast<uint64_t>(least) <= in.file_bytes() / 2,
-          "{}: config.json describes {} parameters, which the {} bytes of weights can't hold",
-          folder.string(), least, in.file_bytes());
+  require(static_cast<uint64_t>(least) / 4 <= file_bytes,
+          "{} describes an encoder of {} parameters, which its {} bytes of weights can't hold", file, least,
+          file_bytes);
+}
+
+int64_t rows_of(const GgufFile& file, const std::string& name) {
+  const TensorView& tensor = file.tensor(name);
+  require(tensor.shape.size() == 2, "{}: {} must have two axes", file.metadata().what(), name);
+  return tensor.shape[0];
+}
+
+EncoderSpec gguf_encoder_spec(const GgufFile& file) {
+  const GgufMetadata& keys = file.metadata();
+  const auto size = [&](const char* key, int64_t most) {
+    const int64_t value = keys.integer(key);
+    require(value >= 1 && value <= most, "{}: {} must be in [1, {}], got {}", keys.what(), key, most, value);
+    return value;
+  };
+  require(keys.text("general.architecture") == "bert", "{}: the architecture is {}, supported is \"bert\"",
+          keys.what(), Quoted{keys.text("general.architecture")});
+  require(keys.integer_or("bert.pooling_type", 1) == 1 && !keys.flag_or("bert.attention.causal", false),
+          "{}: supported are encoders that see the whole text and take its mean (bert.pooling_type 1)",
+          keys.what());
+  EncoderSpec spec{.vocab_size = rows_of(file, "token_embd.weight"),
+                   .hidden_size = size("bert.embedding_length", kWidest),
+                   .num_layers = size("bert.block_count", kMostLayers),
+                   .num_heads = size("bert.attention.head_count", kWidest),
+                   .intermediate_size = size("bert.feed_forward_length", kLargest),
+                   .max_positions = size("bert.context_length", kLargest),
+                   .num_token_types = rows_of(file, "token_types.weight"),
+                   .layer_norm_epsilon = keys.number("bert.attention.layer_norm_epsilon")};
+  require(spec.hidden_size % spec.num_heads == 0, "{}: the width {} is no multiple of {} heads", keys.what(),
+          spec.hidden_size, spec.num_heads);
+  return spec;
+}
+
+Encoder load_gguf_encoder(const std::filesystem::path& path) {
+  const GgufFile file(path);
+  const EncoderSpec spec = gguf_encoder_spec(file);
+  check_size(spec, file.file_bytes(), path.string());
+  Encoder encoder(spec);
+  read_parameters(file.tensors(), encoder.parameters(), path.string(), gguf_name);
+  return encoder;
 }
 
 }  // namespace
@@ -93,7 +153,6 @@ EncoderSpec parse_encoder_config(std::string_view text, std::string_view what) {
   require_text(config, "model_type", "bert", what);
   require_text(config, "hidden_act", "gelu", what);
   require_text(config, "position_embedding_type", "absolute", what);
-  constexpr int64_t kLargest = 1 << 20, kWidest = 1 << 16, kMostLayers = 1024;
   EncoderSpec spec{.vocab_size = read_size(config, "vocab_size", kLargest, what),
                    .hidden_size = read_size(config, "hidden_size", kWidest, what),
                    .num_layers = read_size(config, "num_hidden_layers", kMostLayers, what),
@@ -227,21 +286,17 @@ Tensor Encoder::embed(std::span<const std::vector<int32_t>> texts) const {
   return embed(tokens.to(words_.device()), mask.to(words_.device())).to(at::kCPU, at::kFloat).contiguous();
 }
 
-bool is_encoder(const std::filesystem::path& folder) {
-  const std::filesystem::path config = folder / "config.json";
-  if (!std::filesystem::is_regular_file(config)) return false;
-  const Json json = parse_json(read_file(config, kLargestConfig), config.string());
-  return json.is_object() && json.contains("model_type") && json["model_type"] == "bert";
-}
-
-Encoder load_encoder(const std::filesystem::path& folder) {
-  const std::filesystem::path config = folder / "config.json";
-  require(std::filesystem::exists(config), "{} is not a folder of an encoder: it has no config.json",
-          folder.string());
+Encoder load_encoder(const std::filesystem::path& path) {
+  if (std::filesystem::is_regular_file(path) && is_gguf(path)) return load_gguf_encoder(path);
+  const std::filesystem::path config = path / "config.json";
+  require(std::filesystem::exists(config),
+          "{} is no encoder: neither a GGUF file nor a folder with config.json", path.string());
   const EncoderSpec spec = parse_encoder_config(read_file(config, kLargestConfig), config.string());
-  check_size(spec, folder);
+  const SafetensorsFolder weights(path);
+  check_size(spec, weights.file_bytes(), path.string());
   Encoder encoder(spec);
-  read_parameters(folder, encoder.parameters());
+  read_parameters(weights.tensors(), encoder.parameters(), path.string(),
+                  [&](const std::string& name) { return published_name(weights.tensors(), name); });
   return encoder;
 }
 

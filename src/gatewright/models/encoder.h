@@ -68,12 +68,9 @@ class Encoder {
   std::vector<Layer> layers_;
 };
 
-/// config.json and the weights (one safetensors file or shards; F32, F16, BF16) of a Hugging Face folder.
-/// Errors name the file and each tensor that is missing or of another shape; what the encoder does not use (a
-/// pooler, a head) is left.
-Encoder load_encoder(const std::filesystem::path& folder);
-
-/// Whether config.json of the folder says that it is one.
-bool is_encoder(const std::filesystem::path& folder);
+/// A Hugging Face folder (config.json, one safetensors file or shards) or a GGUF file of the architecture
+/// bert, with weights of any type; they are unpacked. Errors name the file and each tensor that is missing or
+/// of another shape; what the encoder does not use (a pooler, a head) is left.
+Encoder load_encoder(const std::filesystem::path& path);
 
 }  // namespace gatewright

@@ -38,6 +38,9 @@ TEST(JinjaLimits, TextsThatGrow) {
        "writes more than 33554432 bytes"},
       {"{% set x = 'a' * 100000 %}{{ x.replace('', x) }}", "more than 268435456 bytes"},
       {"{{ 'a' | indent(10**12) }}", "more than 268435456 bytes"},
+      {"{% set x = '<' * 60000000 %}{{ x | e }}", "more than 268435456 bytes"},
+      {"{% set x = 'a ' * 10000000 %}{{ x.split() }}", "more than 268435456 bytes"},
+      {"{% set x = '\\n' * 20000000 %}{{ x.splitlines() }}", "more than 268435456 bytes"},
   });
 }
 

@@ -113,10 +113,11 @@ void count_search(Heap& heap, std::string_view text, std::string_view part) {
   heap.step((text.size() / 64 + 1) * (part.size() / 64 + 1));
 }
 
-std::vector<std::string_view> split_at_spaces(std::string_view text, int64_t most) {
+std::vector<std::string_view> split_at_spaces(Heap& heap, std::string_view text, int64_t most) {
   std::vector<std::string_view> parts;
   text = strip(text, Side::kLeft);
   while (!text.empty()) {
+    heap.claim(sizeof(Value));
     if (most >= 0 && static_cast<int64_t>(parts.size()) == most) {
       parts.push_back(text);
       break;
@@ -129,10 +130,11 @@ std::vector<std::string_view> split_at_spaces(std::string_view text, int64_t mos
   return parts;
 }
 
-std::vector<std::string_view> split_right_at_spaces(std::string_view text, int64_t most) {
+std::vector<std::string_view> split_right_at_spaces(Heap& heap, std::string_view text, int64_t most) {
   std::vector<std::string_view> parts;
   text = strip(text, Side::kRight);
   while (!text.empty()) {
+    heap.claim(sizeof(Value));
     if (most >= 0 && static_cast<int64_t>(parts.size()) == most) {
       parts.push_back(text);
       break;
@@ -218,7 +220,7 @@ size_t rfind_text(Heap& heap, std::string_view text, std::string_view part) {
 std::vector<std::string_view> split(Heap& heap, std::string_view text, const std::string_view* separator,
                                     int64_t most) {
   heap.claim(text.size());
-  if (!separator) return split_at_spaces(text, most);
+  if (!separator) return split_at_spaces(heap, text, most);
   require(!separator->empty(), "a text can't be split at an empty separator");
   count_search(heap, text, *separator);
   std::vector<std::string_view> parts;
@@ -237,7 +239,7 @@ std::vector<std::string_view> split(Heap& heap, std::string_view text, const std
 std::vector<std::string_view> split_right(Heap& heap, std::string_view text,
                                           const std::string_view* separator, int64_t most) {
   heap.claim(text.size());
-  if (!separator) return split_right_at_spaces(text, most);
+  if (!separator) return split_right_at_spaces(heap, text, most);
   require(!separator->empty(), "a text can't be split at an empty separator");
   count_search(heap, text, *separator);
   std::vector<std::string_view> parts;
@@ -253,10 +255,12 @@ std::vector<std::string_view> split_right(Heap& heap, std::string_view text,
   return parts;
 }
 
-std::vector<std::string_view> split_lines(std::string_view text) {
+std::vector<std::string_view> split_lines(Heap& heap, std::string_view text) {
+  heap.claim(text.size());
   std::vector<std::string_view> lines;
   while (!text.empty()) {
     const size_t end = std::min(text.find_first_of("\r\n"), text.size());
+    heap.claim(sizeof(Value));
     lines.push_back(text.substr(0, end));
     text.remove_prefix(std::min(text.size(), end + (text.substr(end).starts_with("\r\n") ? 2 : 1)));
   }

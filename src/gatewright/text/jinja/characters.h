@@ -48,7 +48,7 @@ std::vector<std::string_view> split(Heap& heap, std::string_view text, const std
 std::vector<std::string_view> split_right(Heap& heap, std::string_view text,
                                           const std::string_view* separator, int64_t most);
 /// str.splitlines for line ends \n, \r and \r\n.
-std::vector<std::string_view> split_lines(std::string_view text);
+std::vector<std::string_view> split_lines(Heap& heap, std::string_view text);
 /// str.replace; at most `most` of them when not negative.
 std::string_view replace(Heap& heap, std::string_view text, std::string_view old, std::string_view with,
                          int64_t most);

@@ -87,8 +87,7 @@ Value split_method(Heap& heap, std::string_view text, const Arguments& arguments
 
 Value splitlines(Heap& heap, std::string_view text, const Arguments& arguments) {
   none(arguments, "splitlines");
-  heap.claim(text.size());
-  return list_of(heap, split_lines(text));
+  return list_of(heap, split_lines(heap, text));
 }
 
 Value replace_method(Heap& heap, std::string_view text, const Arguments& arguments) {

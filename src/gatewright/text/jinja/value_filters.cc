@@ -44,15 +44,20 @@ std::string title_words(std::string_view text) {
   return out;
 }
 
-std::string escaped(std::string_view text) {
-  std::string out;
-  for (const char c : text) {
-    constexpr std::string_view special = "&<>'\"";
-    constexpr std::string_view names[] = {"&amp;", "&lt;", "&gt;", "&#39;", "&#34;"};
-    const size_t at = special.find(c);
-    out += at == std::string_view::npos ? std::string_view(&c, 1) : names[at];
+Value escape(Heap& heap, const Value& value, const Arguments& arguments) {
+  Bound(arguments, "escape", {});
+  constexpr std::string_view special = "&<>'\"";
+  constexpr std::string_view names[] = {"&amp;", "&lt;", "&gt;", "&#39;", "&#34;"};
+  std::string_view text = text_of(heap, value);
+  TextBuilder out(heap);
+  for (size_t at = text.find_first_of(special); at != std::string_view::npos;
+       at = text.find_first_of(special)) {
+    out.add(text.substr(0, at));
+    out.add(names[special.find(text[at])]);
+    text.remove_prefix(at + 1);
   }
-  return out;
+  out.add(text);
+  return out.finish();
 }
 
 Value trim(Heap& heap, const Value& value, const Arguments& arguments) {
@@ -76,8 +81,7 @@ Value indent(Heap& heap, const Value& value, const Arguments& arguments) {
   const auto indention = std::get<std::string_view>(spaces);
   const bool first = a.truth(1, false), blank = a.truth(2, false);
   const std::string_view text = text_of(heap, value);
-  heap.claim(text.size() * sizeof(std::string_view));
-  std::vector<std::string_view> lines = split_lines(text);
+  std::vector<std::string_view> lines = split_lines(heap, text);
   if (text.empty() || text.ends_with('\n') || text.ends_with('\r')) lines.emplace_back();
   TextBuilder out(heap);
   for (size_t i = 0; i < lines.size(); ++i) {
@@ -213,8 +217,8 @@ constexpr Filter kFilters[] = {
     {"lower", changed<to_lower>},
     {"capitalize", changed<capitalize>},
     {"title", changed<title_words>},
-    {"escape", changed<escaped>},
-    {"e", changed<escaped>},
+    {"escape", escape},
+    {"e", escape},
     {"trim", trim},
     {"replace", replace_filter},
     {"indent", indent},
