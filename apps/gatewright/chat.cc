@@ -20,7 +20,7 @@ namespace {
 
 struct ChatArguments {
   std::string model, system, device = "auto";
-  GenerateOptions options{.max_tokens = 512};
+  GenerateOptions options { .max_tokens = 512 RoutingOverrides overrides; };
 };
 
 constexpr std::string_view kHelp =
@@ -159,7 +159,7 @@ class Chat {
 };
 
 void chat(const ChatArguments& a) {
-  Model model = load_model(find_model(a.model), a.device);
+  Model model = load_model(a.model, a.device, a.overrides);
   const std::string& source = model.tokenizer.chat_template();
   if (source.empty())
     fail(
@@ -181,6 +181,7 @@ void add_chat(Options& verb) {
   verb.add("--tokens", a->options.max_tokens, "tokens of an answer at most").range(1, 1 << 20).show_default();
   add_sampling(verb, a->options.sampling, a->options.seed);
   verb.add("--device", a->device, "auto, cpu or cuda").one_of({"auto", "cpu", "cuda"}).show_default();
+  add_overrides(verb, a->overrides);
   add_threads(verb);
   verb.run([a] { chat(*a); });
 }

@@ -176,7 +176,10 @@ class Packed : public ModelSource {
 Architecture architecture_of_blocks(const std::string& family) {
   Architecture a = tiny_architecture(family);
   for (ArchitectureLayer& layer : a.layers) {
-    if (layer.routed) layer.routed->width = 32;
+    if (layer.routed) {
+      layer.routed->width = 32;
+      if (layer.routed->shared_width > 0) layer.routed->shared_width = 64;
+    }
     if (!layer.routed) layer.dense_width = 64;
   }
   return a;
@@ -230,7 +233,7 @@ TEST(PublishedModel, DisagreementsAreNamed) {
   const std::string message = error_of([&] { ModelFile(folder / "hf"); });
   EXPECT_THAT(message, HasSubstr("3 layers, the configuration says 5"));
   EXPECT_THAT(message, HasSubstr("4 experts a layer, the configuration says 6"));
-  EXPECT_THAT(message, HasSubstr("model.layers.3.input_layernorm.weight is missing"));
+  EXPECT_THAT(message, HasSubstr("model.layers.0.mlp.experts.4.gate_proj.weight is missing"));
 }
 
 TEST(Upcycle, CopiesGiveTheDenseModelWhateverTheRouterSays) {
@@ -323,7 +326,7 @@ TEST(RoutingOverrides, ChangeTheLayersTheyName) {
   EXPECT_EQ(k.layers[2].router.selector.values.integer("top_k"), 3);
   const DecoderSpec p = with({.selectors = {"0:top_p:0.7"}});
   EXPECT_EQ(p.layers[0].router.selector.name, "top_p");
-  EXPECT_EQ(p.layers[0].router.selector.values.number("p"), 0.7);
+  EXPECT_EQ(p.layers[0].router.selector.values.number("top_p"), 0.7);
   EXPECT_EQ(p.layers[1].router.selector.name, "top_k");
   EXPECT_EQ(with({.omit = {"0-1:0,3"}}).layers[1].router.decorators.size(), 1u);
 }

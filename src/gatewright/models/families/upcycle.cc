@@ -264,7 +264,7 @@ std::span<const std::byte> Upcycled::rows(const ModelTensor& tensor, int64_t fir
       continue;
     }
     const int64_t e = (first + i) / of_expert, r = (first + i) % of_expert;
-    if (type == dense_.type_of(*source) && !is_divided_down(tensor)) {
+    if (type == dense_.type_of(*source) && !is_divided_down(tensor) && options_.noise == 0) {
       const int64_t of_source =
           options_.split == UpcycleSplit::kCopy
               ? r
