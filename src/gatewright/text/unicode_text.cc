@@ -122,7 +122,8 @@ bool is_mark(uint32_t code) {
 
 bool is_control(uint32_t code) {
   const utf8proc_category_t c = category(code);
-  return c == UTF8PROC_CATEGORY_CC || c == UTF8PROC_CATEGORY_CF;
+  return c == UTF8PROC_CATEGORY_CC || c == UTF8PROC_CATEGORY_CF || c == UTF8PROC_CATEGORY_CS ||
+         c == UTF8PROC_CATEGORY_CO;
 }
 
 bool is_word(uint32_t code) {

@@ -22,7 +22,7 @@ bool is_space(uint32_t code);            // White_Space
 bool is_punctuation(uint32_t code);      // P*, and the symbols of ASCII
 bool is_nonspacing_mark(uint32_t code);  // Mn
 bool is_mark(uint32_t code);             // M*
-bool is_control(uint32_t code);          // Cc, Cf
+bool is_control(uint32_t code);          // Cc, Cf, Cs, Co
 bool is_word(uint32_t code);             // letters, marks, decimal numbers, connecting punctuation: \w
 bool is_han(uint32_t code);              // the ideographs that BERT sets apart
 
