@@ -136,6 +136,37 @@ TEST(GgufMetadata, ValuesAreReadByTheirTypeOrRefused) {
   for (const char* key : {"small", "floats"}) error_of([&] { m.texts(key); });
 }
 
+TEST(GgufMetadata, IntegersOfEveryWidthAreRead) {
+  GgufMetadata m;
+  m.set("u8", uint8_t{255});
+  m.set("i8", int8_t{-128});
+  m.set("u16", uint16_t{65535});
+  m.set("i16", int16_t{-32768});
+  m.set("u32", ~uint32_t{0});
+  m.set("i32", INT32_MIN);
+  m.set("u64", uint64_t{INT64_MAX});
+  m.set("i64", INT64_MIN);
+  const std::map<std::string, int64_t> values = {{"u8", 255},        {"i8", -128},        {"u16", 65535},
+                                                 {"i16", -32768},    {"u32", 4294967295}, {"i32", INT32_MIN},
+                                                 {"u64", INT64_MAX}, {"i64", INT64_MIN}};
+  for (const auto& [key, value] : values) {
+    EXPECT_EQ(m.integer(key), value);
+    EXPECT_EQ(gguf_type_name(m.find(key)->type()), key);
+  }
+  m.set("flags", raw(uint8_t{1}).c_str());
+  EXPECT_THAT(error_of([&] { m.flags("flags"); }), HasSubstr("an array of bools"));
+  m.set("one flag", true);
+  EXPECT_THAT(m.flags("one flag"), ElementsAre(true));
+}
+
+TEST(GgufMetadata, ValuesAreEqualWhenTypeAndBytesAre) {
+  EXPECT_EQ(GgufValue(5), GgufValue(int32_t{5}));
+  EXPECT_FALSE(GgufValue(5) == GgufValue(uint32_t{5}));
+  EXPECT_FALSE(GgufValue(5) == GgufValue(6));
+  EXPECT_FALSE(GgufValue(5) == GgufValue(std::vector<int32_t>{5}));
+  EXPECT_EQ(GgufValue("a"), GgufValue(std::string("a")));
+}
+
 TEST(GgufMetadata, KeysKeepTheirPlaceWhenTheyAreSetAgain) {
   GgufMetadata m;
   m.set("a", 1);

@@ -49,6 +49,16 @@ TEST(SafetensorsFolder, OneFileOrShardsGiveTheSameTensors) {
   }
 }
 
+TEST(SafetensorsFolder, ReleasedBytesAreReadAgain) {
+  const TemporaryFolder folder;
+  const std::string large(1 << 20, 'x');
+  write_safetensors_folder(folder.path(), std::vector{tensor("a", large), tensor("b", kFour)}, {}, 12);
+  const SafetensorsFolder opened(folder.path());
+  EXPECT_GT(opened.file_bytes(), uint64_t{1} << 20);
+  opened.release(opened.tensor("a").data);
+  EXPECT_TRUE(std::ranges::equal(opened.tensor("a").data, bytes_of(large)));
+}
+
 TEST(SafetensorsFolder, TheIndexNamesEveryTensorAndTheSizeOfAll) {
   const TemporaryFolder folder;
   write_two(folder);

@@ -11,20 +11,19 @@
 #include "gatewright/text/added_tokens.h"
 #include "gatewright/text/bpe.h"
 #include "gatewright/text/cl100k_scanner.h"
-#include "gatewright/text/token_decoder.h"
 #include "gatewright/text/gpt2_scanner.h"
 #include "gatewright/text/normalizer.h"
 #include "gatewright/text/post_processor.h"
 #include "gatewright/text/pre_tokenizer.h"
+#include "gatewright/text/token_decoder.h"
 #include "gatewright/text/tokenizer_file.h"
 #include "gatewright/text/tokenizer_json.h"
 #include "gatewright/text/tokenizer_model.h"
+#include "gatewright/text/word_borders.h"
 #include "gatewright/text/word_cache.h"
 
 namespace gatewright {
 namespace {
-
-constexpr std::string_view kSpaceMark = "\u2581";  // SentencePiece's space
 
 void check_added(const TokenizerDefinition& definition, std::string_view what) {
   int32_t last = -1;
@@ -72,24 +71,6 @@ TokenizerDefinition definition_of(BpeVocabulary vocabulary) {
   return definition;
 }
 
-/// Whether no token reaches over the place where a space mark follows something else, so that words may end
-/// there.
-bool spaces_begin_words(const TokenizerDefinition& definition) {
-  if (definition.kind == TokenizerKind::kByteLevelBpe || definition.kind == TokenizerKind::kWordPiece)
-    return false;
-  const AddedIds ids(definition);
-  bool mark_is_token = false;
-  for (size_t id = 0; id < definition.tokens.size(); ++id) {
-    const std::string_view token = definition.tokens[id];
-    if (ids.special[id]) continue;
-    mark_is_token |= token == kSpaceMark;
-    for (size_t at = token.find(kSpaceMark); at != std::string_view::npos;
-         at = token.find(kSpaceMark, at + kSpaceMark.size()))
-      if (at > 0 && !token.substr(0, at).ends_with(kSpaceMark)) return false;
-  }
-  return mark_is_token;
-}
-
 }  // namespace
 
 struct Tokenizer::State {
@@ -103,7 +84,7 @@ struct Tokenizer::State {
         model(make_tokenizer_model(definition, what)),
         pieces(decoder.pieces(definition)),
         ids(definition),
-        cuts_at_spaces(spaces_begin_words(definition)) {
+        word_borders(definition) {
     require(pre_tokenizer.byte_level() == (definition.kind == TokenizerKind::kByteLevelBpe),
             "{}: a ByteLevel pre_tokenizer and a byte-level vocabulary belong together", what);
     for (const AddedToken& token : definition.added)
@@ -188,16 +169,11 @@ struct Tokenizer::State {
     for (Scanner words(text); !words.done();) encode_word(words.next(), text, cache, out);
   }
 
-  /// Without a pre-tokeniser: one word, or where no token can tell the difference one from space to space.
+  /// Without a pre-tokeniser: one word, cut where no token can tell the difference.
   void encode_whole(std::string_view text, std::vector<int32_t>& out) const {
     WordCache& cache = WordCache::of_this_thread();
     for (size_t begin = 0; begin < text.size();) {
-      size_t end = text.size();
-      if (cuts_at_spaces) {
-        size_t from = begin;
-        while (text.substr(from).starts_with(kSpaceMark)) from += kSpaceMark.size();
-        end = std::min(end, text.find(kSpaceMark, from));
-      }
+      const size_t end = word_borders.end_of_word(text, begin);
       encode_word(text.substr(begin, end - begin), text, cache, out);
       begin = end;
     }
@@ -221,7 +197,7 @@ struct Tokenizer::State {
   const std::unique_ptr<const TokenizerModel> model;
   const std::vector<std::string> pieces;  // what each token adds to a text
   const AddedIds ids;
-  const bool cuts_at_spaces;
+  const WordBorders word_borders;
   std::array<std::array<AddedTokenCutter, 2>, 2> cutters;  // [special ones, too][of the normalised text]
   const uint64_t cache_owner = WordCache::new_owner();
   std::optional<int32_t> end_of_text;
