@@ -20,7 +20,8 @@ namespace {
 
 struct ChatArguments {
   std::string model, system, device = "auto";
-  GenerateOptions options { .max_tokens = 512 RoutingOverrides overrides; };
+  GenerateOptions options{.max_tokens = 512};
+  RoutingOverrides overrides;
 };
 
 constexpr std::string_view kHelp =

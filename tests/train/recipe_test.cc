@@ -110,7 +110,8 @@ weight = 1
        {"r.toml:2: model.hiden_size is not a key of [model], did you mean 'hidden_size'?",
         "r.toml:3: model.num_heads must be a whole number, got \"four\"",
         "r.toml:4: model.tie_word_embeddings must be true or false, got 1",
-        "r.toml:7: experts.bank must be one of swiglu, gelu, relu, silu, lora, mlp_union, got 'swiglo', did "
+        "r.toml:7: experts.bank must be one of swiglu, gelu, relu, silu, clamped_swiglu, lora, mlp_union, "
+        "got 'swiglo', did "
         "you mean "
         "'swiglu'?",
         "r.toml:8: experts.num_experts must be in [1, 65536], got 0", "r.toml:12: routing.top_p",
