@@ -50,6 +50,9 @@ const std::vector<Verb>& verbs() {
        "  gatewright quantize model.gguf small.gguf --type q4_k_m\n"
        "  gatewright quantize model.gguf small.gguf --type 'ffn_.*_exps=q4_k,*=q8_0' --imatrix imatrix.gguf\n"
        "  gatewright quantize model-00001-of-00003.gguf small.gguf --type q8_0 --dry-run"},
+      {"imatrix", "what a model's weights are multiplied with on your text, for quantize --imatrix",
+       Program::kTensor,
+       "  gatewright imatrix mixture.gguf --data ~/books --out imatrix.gguf --tokens 100000"},
       {"diff", "which keys and tensors of two files of weights differ, and by how much", Program::kCore,
        "  gatewright diff model.gguf small.gguf\n"
        "  gatewright diff my-model their-model --tolerance 1e-6 --json\n\n"

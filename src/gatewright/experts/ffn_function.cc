@@ -4,6 +4,7 @@
 
 #include "gatewright/base/error.h"
 #include "gatewright/experts/packed_tensor.h"
+#include "gatewright/experts/product_observer.h"
 
 namespace gatewright {
 namespace {
@@ -14,8 +15,8 @@ using torch::autograd::variable_list;
 
 bool has_cpu_kernel(const Tensor& hidden, const FfnTensors& p, Activation activation) {
   return hidden.is_cpu() && (hidden.scalar_type() == at::kFloat || hidden.scalar_type() == at::kBFloat16) &&
-         activation != Activation::clamped_swiglu && !is_packed(p.gate) && !is_packed(p.up) &&
-         !is_packed(p.down);
+         activation != Activation::clamped_swiglu && !ProductObserver::current() && !is_packed(p.gate) &&
+         !is_packed(p.up) && !is_packed(p.down);
 }
 
 // What an expert does not have is an empty tensor inside the function: its inputs must all be tensors, so
@@ -148,6 +149,7 @@ Tensor expert_ffn_by_tensor_operations(const Tensor& hidden, const Assignment& a
                                        const std::function<Tensor(const Tensor&)>& after_activation) {
   check_shapes(hidden, assignment, parameters);
   const auto linear = [&](const Tensor& x, const Tensor& weights, const Tensor& biases, int64_t e) {
+    if (ProductObserver* observer = ProductObserver::current()) observer->see(weights, e, x);
     const Tensor product =
         is_packed(weights) ? packed_product(x, weights, e) : at::mm(x, weights[e].to(x.scalar_type()).t());
     return biases.defined() ? product + biases[e].to(product.scalar_type()) : product;

@@ -2,6 +2,7 @@
 
 #include "gatewright/base/error.h"
 #include "gatewright/experts/packed_tensor.h"
+#include "gatewright/experts/product_observer.h"
 #include "gatewright/kernels/cpu/gemm.h"
 
 namespace gatewright {
@@ -60,6 +61,7 @@ Tensor linear_layer(const Tensor& x, const Tensor& weight, const Tensor& bias) {
           "[linear] inputs of {} values do not fit a weight for {}", x.dim() > 0 ? x.size(-1) : 0,
           weight.dim() == 2 ? input_width(weight) : 0);
   const Tensor rows = x.reshape({-1, x.size(-1)});
+  if (ProductObserver* observer = ProductObserver::current()) observer->see(weight, 0, rows);
   Tensor product = product_with_transposed(rows, weight);
   if (bias.defined()) product = product + bias.to(x.scalar_type());
   std::vector<int64_t> shape = x.sizes().vec();
