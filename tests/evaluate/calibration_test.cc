@@ -19,7 +19,8 @@ using testing::HasSubstr;
 /// One document of the tokens, as one part.
 TokenCache cache_of(const TemporaryFolder& folder, const std::string& text, Tokenizer& tokenizer) {
   folder.write("text/a.txt", text);
-  const Corpus corpus = Corpus::read({folder / "text"}, {.validation_share = 1});
+  const std::filesystem::path path = folder / "text";
+  const Corpus corpus = Corpus::read(std::span(&path, 1), {.validation_share = 1});
   return tokenize_corpus(folder.path(), tokenizer, corpus);
 }
 
@@ -75,9 +76,9 @@ TEST(Calibration, SumsWhatEachExpertIsMultipliedWith) {
 }
 
 TEST(Calibration, NamesExpertsThatSawLittle) {
-  const ImportanceMatrix matrix{
-      .weights = {
-          {"blk.3.ffn_up_exps.weight", {.columns = 1, .matrices = 2, .squares = {1, 0}, .counts = {70, 0}}}}};
+  ImportanceMatrix matrix;
+  matrix.weights = {
+      {"blk.3.ffn_up_exps.weight", {.columns = 1, .matrices = 2, .squares = {1, 0}, .counts = {70, 0}}}};
   const std::vector<std::string> lines = little_seen(matrix, 64);
   ASSERT_EQ(lines.size(), 1u);
   EXPECT_EQ(lines[0], "blk.3.ffn_up_exps.weight: expert 1 saw 0 rows");

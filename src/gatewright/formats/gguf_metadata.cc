@@ -152,7 +152,7 @@ std::optional<std::vector<bool>> GgufValue::flags() const {
   return all<bool>(size_, [&](size_t i) { return flag_at(type_, encoded_, i); });
 }
 std::optional<std::vector<int64_t>> GgufValue::integers() const {
-  if (!integer_at(type_, std::string_view("\0\0\0\0\0\0\0", 8), 0)) return std::nullopt;
+  if (!integer_at(type_, std::string_view("\0\0\0\0\0\0\0\0", 8), 0)) return std::nullopt;
   return all<int64_t>(size_, [&](size_t i) { return integer_at(type_, encoded_, i); });
 }
 std::optional<std::vector<double>> GgufValue::numbers() const {
