@@ -19,7 +19,8 @@ namespace {
 std::optional<int64_t> parse_number(std::string_view text) {
   int64_t value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  return error == std::errc() && end == text.data() + text.size() && value >= 0 ? std::optional(value) : std::nullopt;
+  return error == std::errc() && end == text.data() + text.size() && value >= 0 ? std::optional(value)
+                                                                                : std::nullopt;
 }
 
 struct Layers {
@@ -50,7 +51,8 @@ struct Override {
 Override parse(const char* option, const std::string& given, bool layers_needed, DecoderSpec& spec) {
   Override result{.option = option, .given = given, .layers = {}, .value = given};
   const size_t colon = given.find(':');
-  const auto layers = colon == std::string::npos ? std::nullopt : parse_layers(std::string_view(given).substr(0, colon));
+  const auto layers =
+      colon == std::string::npos ? std::nullopt : parse_layers(std::string_view(given).substr(0, colon));
   if (!layers && layers_needed) result.refuse("LAYER:IDS was expected, such as 0:1,2 or 0-3:5");
   if (layers) {
     result.value = given.substr(colon + 1);
@@ -104,7 +106,8 @@ void set_experts_per_token(const Override& o) {
       o.refuse("1 to {} experts a token can be", layer->num_experts);
     Piece& selector = layer->router.selector;
     if (!selector.values.all().contains("top_k"))
-      o.refuse("the selector {} has no fixed number of experts; --selector top_k:{} gives it one", selector.name, *count);
+      o.refuse("the selector {} has no fixed number of experts; --selector top_k:{} gives it one",
+               selector.name, *count);
     selector.values.set("top_k", *count);
   }
 }
@@ -165,7 +168,8 @@ void apply(const RoutingOverrides& overrides, DecoderSpec& spec) {
   for (const std::string& given : overrides.experts_per_token)
     set_experts_per_token(parse("--experts-per-token", given, false, spec));
   for (const std::string& given : overrides.omit) add_decorator(parse("--omit", given, true, spec), "omit");
-  for (const std::string& given : overrides.force) add_decorator(parse("--force", given, true, spec), "force");
+  for (const std::string& given : overrides.force)
+    add_decorator(parse("--force", given, true, spec), "force");
 }
 
 }  // namespace gatewright

@@ -1,5 +1,5 @@
-// Another routing than a model was trained with, where it costs nothing to offer: other numbers of experts, another
-// selector, experts left out or forced, for all layers or for some.
+// Another routing than a model was trained with, where it costs nothing to offer: other numbers of experts,
+// another selector, experts left out or forced, for all layers or for some.
 #pragma once
 
 #include <string>
@@ -21,8 +21,8 @@ struct RoutingOverrides {
   }
 };
 
-/// Changes the routers of the spec. What can't be is an error (UsageError) that names the option and the range of what
-/// can.
+/// Changes the routers of the spec. What can't be is an error (UsageError) that names the option and the
+/// range of what can.
 void apply(const RoutingOverrides& overrides, DecoderSpec& spec);
 
 }  // namespace gatewright

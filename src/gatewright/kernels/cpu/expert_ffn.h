@@ -14,7 +14,8 @@ enum class Activation {
   gelu,    // h = up (1 + erf(up / sqrt 2)) / 2
   relu,    // h = max(up, 0)
   silu,    // h = up / (1 + exp(-up)), without a gate
-  // h = (u + 1) g / (1 + exp(-1.702 g)), g = min(gate, 7), u = up in +- 7 (GPT-OSS); no kernel, tensor operations
+  // h = (u + 1) g / (1 + exp(-1.702 g)), g = min(gate, 7), u = up in +- 7 (GPT-OSS); no kernel, tensor
+  // operations
   clamped_swiglu
 };
 
