@@ -20,8 +20,8 @@ class PrefixIndex {
   /// Of equal texts the first counts.
   explicit PrefixIndex(std::vector<Entry> entries) : entries_(std::move(entries)) {
     std::ranges::stable_sort(entries_, {}, &Entry::text);
-    const auto again = std::ranges::unique(entries_, {}, &Entry::text);
-    entries_.erase(again.begin(), again.end());
+    const auto same_text = [](const Entry& a, const Entry& b) { return a.text == b.text; };
+    entries_.erase(std::unique(entries_.begin(), entries_.end(), same_text), entries_.end());
     for (const Entry& entry : entries_) ++begin_[static_cast<uint8_t>(entry.text[0]) + size_t{1}];
     for (size_t byte = 0; byte < 256; ++byte) begin_[byte + 1] += begin_[byte];
   }
