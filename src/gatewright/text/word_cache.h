@@ -2,6 +2,7 @@
 // its words, and looking one up is several times faster than merging it.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <span>
@@ -81,7 +82,7 @@ inline void WordCache::keep(const Key& key, uint64_t owner, std::span<const int3
   Entry& entry = entries_[place(key)];
   entry.owner_and_count = owner << 8 | ids.size();
   std::memcpy(entry.part, key.part, sizeof key.part);
-  std::memcpy(entry.ids, ids.data(), ids.size_bytes());
+  std::ranges::copy(ids, entry.ids);
 }
 
 }  // namespace gatewright
