@@ -8,6 +8,7 @@
 
 #include "gatewright/base/random.h"
 #include "gatewright/formats/half.h"
+#include "tests/kernels/each_target.h"
 #include "tests/testing.h"
 
 namespace gatewright {
@@ -25,6 +26,22 @@ std::vector<float> unpacked(DataType type, const std::vector<uint8_t>& blocks) {
                             static_cast<size_t>(block_elements(type)));
   unpack(type, std::as_bytes(std::span(blocks)), values);
   return values;
+}
+
+TEST(Unpack, GivesTheSameBitsOnEveryProcessor) {
+  RandomStream random(7, "blocks");
+  for (const DataType type : kPacked) {
+    std::vector<uint8_t> blocks(static_cast<size_t>(block_bytes(type)) * 9);
+    for (uint8_t& byte : blocks) byte = static_cast<uint8_t>(random.next_u32());
+    std::vector<uint32_t> first;
+    kernels::for_each_target([&] {
+      std::vector<uint32_t> bits;
+      for (const float value : unpacked(type, blocks))
+        bits.push_back(std::isnan(value) ? 0x7FC00000U : std::bit_cast<uint32_t>(value));
+      if (first.empty()) first = bits;
+      EXPECT_EQ(bits, first) << data_type_name(type);
+    });
+  }
 }
 
 TEST(Half, KnownNumbersBothWays) {

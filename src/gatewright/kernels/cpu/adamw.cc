@@ -1,6 +1,6 @@
 #include "gatewright/kernels/cpu/adamw.h"
 
-#include "gatewright/kernels/cpu/targets.h"
+#include "gatewright/base/cpu_targets.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "gatewright/kernels/cpu/adamw.cc"

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <limits>
 
-#include "gatewright/kernels/cpu/targets.h"
+#include "gatewright/base/cpu_targets.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "gatewright/kernels/cpu/kth_largest.cc"

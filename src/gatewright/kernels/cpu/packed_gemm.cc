@@ -4,7 +4,7 @@
 #include "gatewright/formats/block_types.h"
 #include "gatewright/kernels/cpu/gemm.h"
 #include "gatewright/kernels/cpu/scratch.h"
-#include "gatewright/kernels/cpu/targets.h"
+#include "gatewright/base/cpu_targets.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "gatewright/kernels/cpu/packed_gemm.cc"

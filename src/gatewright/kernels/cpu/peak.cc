@@ -4,7 +4,7 @@
 #include <chrono>
 
 #include "gatewright/base/parallel.h"
-#include "gatewright/kernels/cpu/targets.h"
+#include "gatewright/base/cpu_targets.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "gatewright/kernels/cpu/peak.cc"
