@@ -1,10 +1,13 @@
 #include <fmt/format.h>
 
 #include "bench/moe.h"
+#include "bench/published.h"
 #include "bench/routers.h"
 #include "bench/train.h"
+#include "gatewright/base/error.h"
 #include "gatewright/base/json.h"
 #include "gatewright/base/parallel.h"
+#include "gatewright/models/families/published_shapes.h"
 #include "gatewright/report/table.h"
 #include "gatewright/report/terminal.h"
 #include "lab_verbs.h"
@@ -140,6 +143,73 @@ void bench_routers(const BenchArguments& a) {
   print(fmt::format("{} threads, forward and backward, times a token\n\n{}", num_threads(), text));
 }
 
+struct PublishedArguments {
+  std::vector<std::string> shapes;
+  std::string type = "q4_k", folder = ".";
+  int64_t layers = 0;
+  bool json = false;
+};
+
+OrderedJson published_json(const std::string& name, const PublishedArguments& a, int64_t layers,
+                           const bench::PublishedRow& r) {
+  return {{"name", name},
+          {"layers", layers},
+          {"type", a.type},
+          {"threads", num_threads()},
+          {"file_bytes", r.file_bytes},
+          {"write_seconds", r.write_seconds},
+          {"load_seconds", r.load_seconds},
+          {"prompt_tokens_per_second", r.prompt_tokens_per_second},
+          {"decode_tokens_per_second", r.decode_tokens_per_second},
+          {"learn_tokens_per_second", r.learn_tokens_per_second},
+          {"own_bytes", r.own_bytes},
+          {"mapped_bytes", r.mapped_bytes}};
+}
+
+void bench_published(const PublishedArguments& a) {
+  const auto type = parse_data_type(a.type);
+  if (!type) throw UsageError(fmt::format("there is no type '{}'; q4_k, q8_0 and bf16 are some", a.type));
+  std::vector<std::string> names = a.shapes;
+  if (names.empty())
+    for (const PublishedShape& s : published_shapes()) names.push_back(s.name);
+  for (const std::string& name : names) published_shape(name);
+  Progress progress("bench published", "models", static_cast<double>(names.size()));
+  OrderedJson rows = OrderedJson::array();
+  TextTable table({"shape", ">layers", ">file GB", ">write s", ">load s", ">prompt tok/s", ">decode tok/s",
+                   ">routers tok/s", ">own GB", ">file in memory GB"});
+  for (const std::string& name : names) {
+    Architecture architecture = published_shape(name).architecture;
+    const int64_t all = architecture.num_layers();
+    if (a.layers > 0 && a.layers < all) architecture.layers.resize(static_cast<size_t>(a.layers));
+    const bench::PublishedRow r =
+        bench::measure_published(architecture, *type, a.folder, [&](const std::string& what) {
+          progress.update(static_cast<double>(rows.size()), fmt::format("{}, {}", name, what));
+        });
+    rows.push_back(published_json(name, a, architecture.num_layers(), r));
+    table.add({name, fmt::format("{} of {}", architecture.num_layers(), all),
+               fmt::format("{:.2f}", r.file_bytes / 1e9), fmt::format("{:.1f}", r.write_seconds),
+               fmt::format("{:.2f}", r.load_seconds), fmt::format("{:.1f}", r.prompt_tokens_per_second),
+               fmt::format("{:.2f}", r.decode_tokens_per_second),
+               fmt::format("{:.1f}", r.learn_tokens_per_second), fmt::format("{:.2f}", r.own_bytes / 1e9),
+               fmt::format("{:.2f}", r.mapped_bytes / 1e9)});
+  }
+  progress.clear();
+  if (a.json) return print(rows.dump(2) + "\n");
+  print(fmt::format("{} threads, random weights in {}\n\n{}", num_threads(), a.type, table.text()));
+}
+
+void add_published(Options& verb) {
+  const auto a = std::make_shared<PublishedArguments>();
+  Options sub = verb.verb("published", "files of the shapes of published mixtures with random weights");
+  sub.add("SHAPE", a->shapes, "olmoe-1b-7b, mixtral-8x7b, ...; all without one").several();
+  sub.add("--layers", a->layers, "the first N layers only (0: all)").range(0, 1000);
+  sub.add("--type", a->type, "of the matrices");
+  sub.add("--folder", a->folder, "for the file while it is needed");
+  sub.flag("--json", a->json, "print JSON");
+  add_threads(sub);
+  sub.run([a] { bench_published(*a); });
+}
+
 }  // namespace
 
 void add_bench(Options& verb) {
@@ -155,6 +225,7 @@ void add_bench(Options& verb) {
   add("moe", "experts against a loop over them and against one dense product chain", bench_moe);
   add("routers", "routers of published systems against plain linear top-k", bench_routers);
   add("train", "training steps against what their matrix products alone would allow", bench_train);
+  add_published(verb);
 }
 
 }  // namespace gatewright::command

@@ -81,8 +81,9 @@ bool gets_more_bits(const TensorView& tensor, const Tensors& all) {
 
 bool fits(DataType type, int64_t row) { return row % block_elements(type) == 0; }
 
-/// What a row gets that is no whole blocks of the type.
-DataType fallback(DataType type, int64_t row) {
+}  // namespace
+
+DataType fitting_type(DataType type, int64_t row) {
   if (fits(type, row)) return type;
   const DataType second = type == DataType::kQ4_K   ? DataType::kQ5_0
                           : type == DataType::kQ5_K ? DataType::kQ5_1
@@ -90,8 +91,6 @@ DataType fallback(DataType type, int64_t row) {
                                                     : DataType::kF16;
   return fits(second, row) ? second : DataType::kF16;
 }
-
-}  // namespace
 
 QuantizeRules::QuantizeRules(std::string_view text) {
   for (const std::string_view piece : pieces_of(text)) {
@@ -131,7 +130,7 @@ std::optional<QuantizeRules::Choice> QuantizeRules::choose(const TensorView& ten
                         tensor.dtype == DataType::kF64;
   const std::optional<DataType> type = is_float ? wanted(tensor, all) : std::nullopt;
   if (!type) return std::nullopt;
-  const DataType fitting = fallback(*type, tensor.shape.back());
+  const DataType fitting = fitting_type(*type, tensor.shape.back());
   return fitting == *type ? Choice{*type} : Choice{fitting, type};
 }
 
