@@ -7,6 +7,7 @@
 #include "gatewright/base/interrupt.h"
 #include "gatewright/report/terminal.h"
 #include "gatewright/train/recipe.h"
+#include "gatewright/train/starting_model.h"
 #include "gatewright/train/train.h"
 #include "model_folder.h"
 #include "recipes.h"
@@ -53,7 +54,7 @@ void train(const TrainArguments& a) {
       Corpus::read(as_paths(paths), {.validation_share = recipe.data.validation_share, .seed = recipe.seed});
   tell_corpus(corpus);
   if (a.dry_run) {
-    const ParameterCounts counts = count_parameters(recipe.model);
+    const ParameterCounts counts = count_parameters(starting_model(recipe)->spec(recipe.model.vocab_size));
     note(fmt::format(
         "the recipe is sound: {} parameters, {} active, {} steps of {} tokens; nothing was trained",
         short_count(static_cast<double>(counts.total)), short_count(static_cast<double>(counts.active)),

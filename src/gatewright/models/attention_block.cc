@@ -98,7 +98,10 @@ void AttentionBlock::collect(ParameterList& list) const {
   add("sinks", sinks_, false);
   add("q_norm.weight", query_norm_, false);
   add("k_norm.weight", key_norm_, false);
-  if (router_) router_->collect(list, prefix_ + "gate");
+  if (!router_) return;
+  const size_t first = list.size();
+  router_->collect(list, prefix_ + "gate");
+  mark_routers(list, first);
 }
 
 Tensor AttentionBlock::forward(const Tensor& normed, const RoutingRecord* heads,

@@ -98,7 +98,10 @@ void write_weights(const std::filesystem::path& file, const ParameterList& param
   write_safetensors(file, views_of(all), {{"format", "pt"}});
 }
 
-void read_weights(const std::filesystem::path& file, const ParameterList& parameters) {
+namespace {
+
+/// What the file lacks is a problem, or else (`may_lack`) stays as it is.
+void read_into(const std::filesystem::path& file, const ParameterList& parameters, bool may_lack) {
   const at::NoGradGuard no_grad;
   const SafetensorsFile in(file);
   std::vector<std::string> problems;
@@ -107,7 +110,7 @@ void read_weights(const std::filesystem::path& file, const ParameterList& parame
     expected.insert(name);
     const auto it = in.tensors().find(name);
     if (it == in.tensors().end()) {
-      problems.push_back(fmt::format("{} is missing", name));
+      if (!may_lack) problems.push_back(fmt::format("{} is missing", name));
     } else if (!to.sizes().equals(it->second.shape)) {
       problems.push_back(fmt::format("{} has shape [{}], [{}] is expected", name,
                                      fmt::join(it->second.shape, ", "), fmt::join(to.sizes(), ", ")));
@@ -128,9 +131,19 @@ void read_weights(const std::filesystem::path& file, const ParameterList& parame
   }
   if (problems.empty()) return;
   const size_t shown = std::min<size_t>(problems.size(), 5);
-  fail("{} does not fit its config.json: {}{}", file.string(),
+  fail("{} does not fit {}: {}{}", file.string(), may_lack ? "the recipe's model" : "its config.json",
        fmt::join(problems.begin(), problems.begin() + static_cast<std::ptrdiff_t>(shown), "; "),
        problems.size() > shown ? fmt::format("; and {} more", problems.size() - shown) : "");
+}
+
+}  // namespace
+
+void read_weights(const std::filesystem::path& file, const ParameterList& parameters) {
+  read_into(file, parameters, /*may_lack=*/false);
+}
+
+void read_shared_weights(const std::filesystem::path& file, const ParameterList& parameters) {
+  read_into(file, parameters, /*may_lack=*/true);
 }
 
 void save_model(const std::filesystem::path& folder, const Decoder& model, std::string_view tokenizer_json) {
@@ -140,8 +153,7 @@ void save_model(const std::filesystem::path& folder, const Decoder& model, std::
   write_file(folder / "config.json", to_config_json(model.spec()).dump(2) + "\n");
 }
 
-Decoder load_decoder(const std::filesystem::path& folder, const std::function<void(DecoderSpec&)>& change) {
-  if (is_published_model(folder)) return load_published(ModelFile(folder), WeightStorage::kMapped, change);
+DecoderSpec read_spec(const std::filesystem::path& folder) {
   if (!std::filesystem::is_directory(folder)) fail("there is no model folder {}", folder.string());
   const std::filesystem::path config = folder / "config.json", weights = folder / "model.safetensors";
   if (!std::filesystem::exists(weights))
@@ -149,9 +161,17 @@ Decoder load_decoder(const std::filesystem::path& folder, const std::function<vo
          folder.string());
   DecoderSpec spec = parse_config_json(read_file(config, kLargestConfig), config.string());
   check_sizes_agree(spec, config, weights);
+  return spec;
+}
+
+Decoder load_decoder(const std::filesystem::path& folder, const std::function<void(DecoderSpec&)>& change,
+                     uint64_t seed) {
+  if (is_published_model(folder))
+    return load_published(ModelFile(folder), WeightStorage::kMapped, change, seed);
+  DecoderSpec spec = read_spec(folder);
   if (change) change(spec);
-  Decoder model(std::move(spec), 0);
-  read_weights(weights, model.parameters());
+  Decoder model(std::move(spec), seed);
+  read_weights(folder / "model.safetensors", model.parameters());
   return model;
 }
 

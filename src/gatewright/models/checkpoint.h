@@ -20,14 +20,22 @@ void write_weights(const std::filesystem::path& file, const ParameterList& param
 /// or of another shape are errors that name the file and each of them.
 void read_weights(const std::filesystem::path& file, const ParameterList& parameters);
 
+/// Reads those parameters that the file has, under their names; the others stay as they are. A tensor of
+/// another shape is an error, and so is one that belongs to no parameter.
+void read_shared_weights(const std::filesystem::path& file, const ParameterList& parameters);
+
 /// config.json, model.safetensors and tokenizer.json in one folder, the configuration last. Each is written
 /// beside and renamed.
 void save_model(const std::filesystem::path& folder, const Decoder& model, std::string_view tokenizer_json);
 
+/// What the decoder of a model folder of ours is made of; errors name the file.
+DecoderSpec read_spec(const std::filesystem::path& folder);
+
 /// The decoder of a model folder, or of a published model's file (published_model.h), whose weights stay
 /// mapped; errors name the file.
 /// @param change  may give routers other parameters before the decoder is made (shapes must stay)
+/// @param seed  of what is drawn in training
 Decoder load_decoder(const std::filesystem::path& folder,
-                     const std::function<void(DecoderSpec&)>& change = {});
+                     const std::function<void(DecoderSpec&)>& change = {}, uint64_t seed = 0);
 
 }  // namespace gatewright

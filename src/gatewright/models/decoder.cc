@@ -7,6 +7,7 @@
 
 #include "gatewright/base/error.h"
 #include "gatewright/base/hash.h"
+#include "gatewright/base/pattern.h"
 #include "gatewright/experts/feed_forward.h"
 #include "gatewright/experts/packed_tensor.h"
 #include "gatewright/experts/registry.h"
@@ -74,7 +75,9 @@ struct Decoder::Layer {
     attention.collect(list);
     add_norm(list, prefix + "post_attention_layernorm.weight", post_attention_norm);
     if (routers.empty()) return collect_ffn(dense, list, prefix + "mlp");
+    const size_t first = list.size();
     for (size_t t = 0; t < routers.size(); ++t) routers[t]->collect(list, gate_name(t));
+    mark_routers(list, first);
     experts->collect(list, prefix + "mlp");
   }
 
@@ -245,6 +248,7 @@ ParameterList Decoder::parameters() const {
   ParameterList list;
   list.push_back({.name = "model.embed_tokens.weight", .tensor = embedding_});
   shared_.collect(list, "model.");
+  mark_routers(list, 1);
   for (size_t i = 0; i < layers_.size(); ++i) {
     ParameterList own;
     layers_[i]->collect(own);
@@ -253,7 +257,44 @@ ParameterList Decoder::parameters() const {
   }
   add_norm(list, "model.norm.weight", norm_);
   if (head_.defined()) list.push_back({.name = "lm_head.weight", .tensor = head_});
+  for (NamedTensor& p : list) p.trainable = p.trainable && !frozen_.contains(p.name);
   return list;
+}
+
+ParameterList Decoder::unfrozen_parameters() const {
+  ParameterList list = parameters();
+  std::erase_if(list, [&](const NamedTensor& p) { return frozen_.contains(p.name); });
+  return list;
+}
+
+void Decoder::freeze(NamedTensor& parameter) {
+  if (!parameter.trainable) return;
+  frozen_.insert(parameter.name);
+  parameter.tensor.set_requires_grad(false);
+}
+
+void Decoder::freeze(const std::vector<std::string>& patterns) {
+  ParameterList all = parameters();
+  for (const std::string& pattern : patterns) {
+    bool found = false;
+    for (NamedTensor& p : all) {
+      if (!fits_pattern(p.name, pattern)) continue;
+      found = true;
+      freeze(p);
+    }
+    if (!found)
+      fail_usage("there is no parameter '{}' to freeze; * stands for any text, as in model.embed_tokens.*",
+                 pattern);
+  }
+}
+
+void Decoder::freeze_all_but_routers() {
+  ParameterList all = parameters();
+  if (std::ranges::none_of(all, &NamedTensor::router))
+    fail_usage("the model has no routed layer, so there are no routers to train alone");
+  for (NamedTensor& p : all) {
+    if (!p.router) freeze(p);
+  }
 }
 
 int64_t Decoder::num_parameters() const {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -48,6 +49,13 @@ class Decoder {
 
   /// Hugging Face names; stacked expert tensors carry "{}" (named_tensor.h).
   ParameterList parameters() const;
+  /// Keeps parameters from being trained: those whose name fits one of the patterns, in which * stands for
+  /// any text. A pattern that fits none is an error (UsageError). Their `trainable` is false from then on.
+  void freeze(const std::vector<std::string>& patterns);
+  /// The same for all that is no router's; fails (UsageError) when the model has none.
+  void freeze_all_but_routers();
+  /// What training may change: all parameters and states but those that were frozen.
+  ParameterList unfrozen_parameters() const;
   /// Number of values in all trainable parameters.
   int64_t num_parameters() const;
   void to(const at::Device& device);
@@ -71,6 +79,8 @@ class Decoder {
   /// Of all layers, in order.
   std::vector<Router*> routers_of(Half half) const;
 
+  void freeze(NamedTensor& parameter);
+
   /// The rotary table, made longer when `positions` does not fit.
   const RotaryTable& rotary_table(int64_t positions);
 
@@ -78,6 +88,7 @@ class Decoder {
   SharedModules shared_;
   Tensor embedding_, norm_, head_;
   std::vector<std::unique_ptr<Layer>> layers_;
+  std::set<std::string> frozen_;  // names
   RotaryTable rotary_;
   bool rotary_is_long_ = false;  // LongRoPE's angles for long texts
 };

@@ -1,5 +1,6 @@
 #include "gatewright/models/published_model.h"
 
+#include <algorithm>
 #include <memory>
 
 #include "gatewright/base/error.h"
@@ -96,6 +97,10 @@ Tensor values_of(const ModelFile& file, const ModelTensor& tensor, at::IntArrayR
 }
 
 void fill(const ModelFile& file, NamedTensor& p, WeightStorage storage) {
+  const bool known =
+      std::ranges::any_of(file.tensors(), [&](const ModelTensor& t) { return t.name == p.name; });
+  require(known, "{}: a file of the family {} has no place for {}, which the routing asks for",
+          file.path().string(), file.architecture().family, p.name);
   const ModelTensor& tensor = file.tensor(p.name);
   require(num_values(p.tensor) == tensor.rows() * tensor.columns(),
           "{}: {} has {} values, the model needs {}", file.path().string(), p.name,
@@ -135,11 +140,11 @@ DecoderSpec decoder_spec(const Architecture& a) {
 }
 
 Decoder load_published(const ModelFile& file, WeightStorage storage,
-                       const std::function<void(DecoderSpec&)>& change) {
+                       const std::function<void(DecoderSpec&)>& change, uint64_t seed) {
   DecoderSpec spec = decoder_spec(file.architecture());
   if (change) change(spec);
   const WithoutInitialWeights from_the_file;
-  Decoder model(std::move(spec), 0);
+  Decoder model(std::move(spec), seed);
   const at::NoGradGuard no_grad;
   for (NamedTensor& p : model.parameters()) fill(file, p, storage);
   return model;

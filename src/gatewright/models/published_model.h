@@ -19,7 +19,8 @@ enum class WeightStorage {
 
 /// With mapped weights the routers, norms and biases are float32 copies all the same.
 /// @param change  may give routers other parameters before the decoder is made (shapes must stay)
+/// @param seed  of what is drawn in training
 Decoder load_published(const ModelFile& file, WeightStorage storage,
-                       const std::function<void(DecoderSpec&)>& change = {});
+                       const std::function<void(DecoderSpec&)>& change = {}, uint64_t seed = 0);
 
 }  // namespace gatewright

@@ -12,6 +12,10 @@ thread_local bool without_initial_weights = false;
 
 }  // namespace
 
+void mark_routers(ParameterList& parameters, size_t first) {
+  for (size_t i = first; i < parameters.size(); ++i) parameters[i].router = true;
+}
+
 WithoutInitialWeights::WithoutInitialWeights() : before_(std::exchange(without_initial_weights, true)) {}
 WithoutInitialWeights::~WithoutInitialWeights() { without_initial_weights = before_; }
 

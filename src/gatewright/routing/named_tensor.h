@@ -18,9 +18,13 @@ struct NamedTensor {
   Tensor tensor;
   bool weight_decay = true;
   bool trainable = true;
+  bool router = false;  // decides where tokens go
 };
 
 using ParameterList = std::vector<NamedTensor>;
+
+/// Marks the tensors from `first` on as a router's.
+void mark_routers(ParameterList& parameters, size_t first);
 
 /// While one lives, new parameters of this thread are not drawn and have no values yet: for models whose
 /// weights are read from a file right after. (Memory that is never written to is never there.)

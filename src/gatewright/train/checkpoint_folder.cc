@@ -2,6 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <vector>
+
 #include "gatewright/base/error.h"
 #include "gatewright/base/file.h"
 #include "gatewright/models/checkpoint.h"
@@ -14,7 +17,8 @@ namespace fs = std::filesystem;
 constexpr uint64_t kLargestRecord = 16 << 20;
 constexpr const char *kRecord = "training.json", *kMoments = "optimizer.safetensors",
                      *kWeights = "model.safetensors", *kTokenizer = "tokenizer.json",
-                     *kConfig = "config.json";
+                     *kConfig = "config.json", *kGguf = "model.gguf",
+                     *kIndex = "model.safetensors.index.json";
 
 TrainingRecord read_record(const fs::path& file) {
   const Json json = parse_json(read_file(file, kLargestRecord), file.string());
@@ -23,6 +27,7 @@ TrainingRecord read_record(const fs::path& file) {
             "{} is damaged: its settings and its progress must be objects", file.string());
     return {.settings = json.at("settings").dump(),
             .data = json.at("data").get<std::string>(),
+            .init = json.value("init", ""),
             .progress = json.at("progress")};
   } catch (const Json::exception&) {
     fail("{} is damaged: settings, data and progress were expected", file.string());
@@ -30,9 +35,9 @@ TrainingRecord read_record(const fs::path& file) {
 }
 
 void write_record(const fs::path& file, const TrainingRecord& record) {
-  const OrderedJson json = {{"settings", OrderedJson::parse(record.settings)},
-                            {"data", record.data},
-                            {"progress", OrderedJson::parse(record.progress.dump())}};
+  OrderedJson json = {{"settings", OrderedJson::parse(record.settings)}, {"data", record.data}};
+  if (!record.init.empty()) json["init"] = record.init;
+  json["progress"] = OrderedJson::parse(record.progress.dump());
   write_file(file, json.dump(2) + "\n");
 }
 
@@ -60,16 +65,17 @@ std::optional<TrainingRecord> TrainingFolder::checkpoint() const {
 bool TrainingFolder::has_foreign_model() const {
   // A training that ended while it wrote its model left its metrics, and perhaps a checkpoint.
   const bool ours = fs::exists(out_ / kRecord) || fs::exists(metrics()) || !existing_checkpoint().empty();
-  return !ours && (fs::exists(out_ / kWeights) || fs::exists(out_ / kConfig));
+  return !ours && std::ranges::any_of(std::initializer_list<const char*>{kWeights, kIndex, kGguf, kConfig},
+                                      [&](const char* name) { return fs::exists(out_ / name); });
 }
 
-void TrainingFolder::save_checkpoint(const Decoder& model, const ParameterList& moments,
-                                     const std::string& tokenizer_json, const TrainingRecord& record) const {
+void TrainingFolder::save_checkpoint(const std::function<void(const fs::path&)>& save_weights,
+                                     const ParameterList& moments, const TrainingRecord& record) const {
   const fs::path partial = out_ / "checkpoint.partial", current = out_ / "checkpoint",
                  old = out_ / "checkpoint.old";
   std::error_code error;
   fs::remove_all(partial, error);
-  save_model(partial, model, tokenizer_json);
+  save_weights(partial);
   write_weights(partial / kMoments, moments);
   write_record(partial / kRecord, record);
   if (fs::exists(current)) {
@@ -81,21 +87,15 @@ void TrainingFolder::save_checkpoint(const Decoder& model, const ParameterList& 
   fs::remove_all(old, error);
 }
 
-void TrainingFolder::load_checkpoint(const Decoder& model, const ParameterList& moments) const {
-  const fs::path folder = existing_checkpoint();
-  read_weights(folder / kWeights, model.parameters());
-  read_weights(folder / kMoments, moments);
+void TrainingFolder::load_moments(const ParameterList& moments) const {
+  read_weights(existing_checkpoint() / kMoments, moments);
 }
 
 Tokenizer TrainingFolder::checkpoint_tokenizer() const {
   return Tokenizer::load(existing_checkpoint() / kTokenizer);
 }
 
-void TrainingFolder::save_finished(const Decoder& model, const std::string& tokenizer_json,
-                                   const TrainingRecord& record) const {
-  save_model(out_, model, tokenizer_json);
-  write_record(out_ / kRecord, record);
-}
+void TrainingFolder::save_record(const TrainingRecord& record) const { write_record(out_ / kRecord, record); }
 
 void TrainingFolder::remove_checkpoint() const {
   std::error_code error;
@@ -106,8 +106,14 @@ void TrainingFolder::remove_checkpoint() const {
 void TrainingFolder::remove_all() const {
   remove_checkpoint();
   std::error_code error;
-  for (const char* name : {kRecord, kWeights, kTokenizer, kConfig, "metrics.jsonl"})
+  for (const char* name : {kRecord, kWeights, kIndex, kGguf, kTokenizer, kConfig, "metrics.jsonl"})
     fs::remove(out_ / name, error);
+  std::vector<fs::path> shards;
+  for (const auto& entry : fs::directory_iterator(out_, error)) {
+    const std::string name = entry.path().filename().string();
+    if (name.starts_with("model-") && name.ends_with(".safetensors")) shards.push_back(entry.path());
+  }
+  for (const fs::path& shard : shards) fs::remove(shard, error);
 }
 
 void TrainingFolder::truncate_metrics(int64_t step) const {

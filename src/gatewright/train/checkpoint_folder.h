@@ -1,20 +1,22 @@
 // Where a training stands, in its output folder:
 //
-//   OUT/model.safetensors, config.json, tokenizer.json   when it is finished
+//   OUT/model.safetensors, config.json, tokenizer.json   when it is finished (StartingModel::save_finished)
 //   OUT/training.json                                     settings, data and steps of the finished training
 //   OUT/metrics.jsonl                                     one line a log step
-//   OUT/checkpoint/                                       a model folder with optimizer.safetensors and
-//                                                         training.json, until it is finished
+//   OUT/checkpoint/                                       weights (StartingModel::save_checkpoint),
+//                                                         optimizer.safetensors and training.json, until it
+//                                                         is finished
 //
 // A checkpoint is written as OUT/checkpoint.partial and renamed; at every moment a whole one is there.
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <optional>
 #include <string>
 
 #include "gatewright/base/json.h"
-#include "gatewright/models/decoder.h"
+#include "gatewright/routing/named_tensor.h"
 #include "gatewright/text/tokenizer.h"
 
 namespace gatewright {
@@ -23,6 +25,7 @@ namespace gatewright {
 struct TrainingRecord {
   std::string settings;  // Recipe::settings
   std::string data;      // fingerprint of corpus and tokenizer choice
+  std::string init;      // StartingModel::fingerprint()
   Json progress;         // Trainer::progress()
 };
 
@@ -36,14 +39,17 @@ class TrainingFolder {
   /// A model is there that no training of ours left.
   bool has_foreign_model() const;
 
-  void save_checkpoint(const Decoder& model, const ParameterList& moments, const std::string& tokenizer_json,
-                       const TrainingRecord& record) const;
-  /// Reads weights into the model and moments into `moments`.
-  void load_checkpoint(const Decoder& model, const ParameterList& moments) const;
+  /// `save_weights` is given a new folder to write into.
+  void save_checkpoint(const std::function<void(const std::filesystem::path&)>& save_weights,
+                       const ParameterList& moments, const TrainingRecord& record) const;
+  /// Where the last checkpoint lies; empty when there is none.
+  std::filesystem::path existing_checkpoint() const;
+  /// Its moments, read into `moments`.
+  void load_moments(const ParameterList& moments) const;
   Tokenizer checkpoint_tokenizer() const;
 
-  void save_finished(const Decoder& model, const std::string& tokenizer_json,
-                     const TrainingRecord& record) const;
+  /// The last thing to write: from then on the training counts as finished.
+  void save_record(const TrainingRecord& record) const;
   /// Removes the checkpoint (and leftovers).
   void remove_checkpoint() const;
   /// Removes everything a training of ours leaves.
@@ -55,8 +61,6 @@ class TrainingFolder {
   const std::filesystem::path& path() const { return out_; }
 
  private:
-  std::filesystem::path existing_checkpoint() const;
-
   std::filesystem::path out_;
 };
 

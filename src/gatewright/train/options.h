@@ -12,10 +12,14 @@ namespace gatewright {
 
 struct TrainOptions {
   int64_t steps = 1000;
-  int64_t batch_size = 8;         // sequences in one micro-batch
-  int64_t sequence_length = 256;  // tokens
-  int64_t accumulate = 1;         // micro-batches in one optimiser step
-  double learning_rate = 1e-3;    // peak
+  int64_t batch_size = 8;                // sequences in one micro-batch
+  int64_t sequence_length = 256;         // tokens
+  int64_t accumulate = 1;                // micro-batches in one optimiser step
+  std::string init = "";                 // a model to go on with: path or short name; empty: the recipe's own
+  std::string base = "";                 // a model folder whose weights the recipe's model begins with
+  std::string parameters = "all";        // that are trained: all, or routers
+  std::vector<std::string> freeze = {};  // patterns of parameters that are not
+  double learning_rate = 1e-3;           // peak
   Piece schedule = {};
   Piece objective = {.name = "next_token", .values = {}};
   AdamWOptions optimizer = {};

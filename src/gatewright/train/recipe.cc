@@ -3,6 +3,7 @@
 #include "gatewright/models/presets.h"
 #include "gatewright/routing/choice/registry.h"
 #include "gatewright/train/objective.h"
+#include "gatewright/train/recipe_init.h"
 #include "gatewright/train/recipe_keys.h"
 #include "gatewright/train/recipe_model.h"
 #include "gatewright/train/recipe_pieces.h"
@@ -26,8 +27,8 @@ class Builder {
     Recipe recipe;
     const Given top = check_table(root, "", top_keys(), problems_);
     recipe.seed = static_cast<uint64_t>(whole(top, "seed"));
-    recipe.model = read_model(root, problems_);
     read_train(table_of(root, "train"), recipe.train);
+    read_model_or_change(root, recipe);
     check_steps(root, recipe);
     read_data(table_of(root, "data"), recipe.data);
     check_chunks(root, recipe);
@@ -35,13 +36,31 @@ class Builder {
   }
 
  private:
+  void read_model_or_change(const RecipeTable& root, Recipe& recipe) {
+    const RecipeTable& train = table_of(root, "train");
+    if (recipe.train.init.empty()) {
+      recipe.model = read_model(root, problems_);
+      if (!recipe.train.base.empty() && table_of(root, "data").value("tokenizer"))
+        problems_.add(
+            location_of(table_of(root, "data"), "tokenizer"),
+            "data.tokenizer: the tokenizer is that of the model that train.base names; leave it out");
+      return;
+    }
+    recipe.routing = read_routing_change(root, problems_);
+    if (!recipe.train.base.empty())
+      problems_.add(
+          location_of(train, "base"),
+          "train.base is for the model of a recipe, and train.init names the model of a file; leave "
+          "one of them out");
+  }
+
   /// Balance terms that cut sequences into chunks need whole ones.
   void check_chunks(const RecipeTable& root, const Recipe& recipe) {
-    std::vector<const RouterSpec*> routers;
-    for (const FeedForwardSpec& layer : recipe.model.layers) routers.push_back(&layer.router);
-    if (recipe.model.selective_attention) routers.push_back(&recipe.model.selective_attention->router);
-    for (const RouterSpec* router : routers) {
-      for (const Piece& term : router->balance) {
+    std::vector<const std::vector<Piece>*> all = {&recipe.routing.balance};
+    for (const FeedForwardSpec& layer : recipe.model.layers) all.push_back(&layer.router.balance);
+    if (recipe.model.selective_attention) all.push_back(&recipe.model.selective_attention->router.balance);
+    for (const std::vector<Piece>* terms : all) {
+      for (const Piece& term : *terms) {
         const auto chunk = term.values.all().find("chunk");
         if (chunk == term.values.all().end()) continue;
         const int64_t length = std::get<int64_t>(chunk->second);
@@ -60,6 +79,10 @@ class Builder {
     train.batch_size = whole(v, "batch_size");
     train.sequence_length = whole(v, "sequence_length");
     train.accumulate = whole(v, "accumulate");
+    train.init = text(v, "init");
+    train.base = text(v, "base");
+    train.parameters = text(v, "parameters");
+    train.freeze = texts(v, "freeze");
     train.learning_rate = number(v, "learning_rate");
     train.schedule = piece_of(schedules(), text(v, "schedule"), v);
     train.objective = piece_of(objectives(), text(v, "objective"), v);
@@ -82,6 +105,7 @@ class Builder {
   void check_steps(const RecipeTable& root, const Recipe& recipe) {
     if (!problems_.empty()) return;
     std::vector<Piece> selectors;
+    if (recipe.routing.selector) selectors.push_back(*recipe.routing.selector);
     for (const FeedForwardSpec& layer : recipe.model.layers) {
       if (layer.routed) selectors.push_back(layer.router.selector);
     }
@@ -107,10 +131,10 @@ class Builder {
   RecipeProblems& problems_;
 };
 
-/// The tables that decide the weights: without where the data lies and how often something is reported.
+/// The tables that decide the weights: without where data and models lie and how often something is reported.
 std::string deciding_settings(RecipeTable root) {
-  for (const char* key : {"log_every", "evaluate_every", "evaluate_tokens", "last_evaluate_tokens",
-                          "checkpoint_every", "spike_factor"})
+  for (const char* key : {"init", "base", "log_every", "evaluate_every", "evaluate_tokens",
+                          "last_evaluate_tokens", "checkpoint_every", "spike_factor"})
     root.tables["train"].values.erase(key);
   root.tables["data"].values.erase("paths");
   root.tables["data"].values.erase("tokenizer");

@@ -16,13 +16,15 @@
 
 #include "gatewright/base/json.h"
 #include "gatewright/models/configuration.h"
+#include "gatewright/models/routing_change.h"
 #include "gatewright/train/options.h"
 
 namespace gatewright {
 
 struct Recipe {
   uint64_t seed = 0;
-  DecoderSpec model = {};
+  DecoderSpec model = {};      // has no layers with train.init, ...
+  RoutingChange routing = {};  // ... whose model's routing this changes
   TrainOptions train = {};
   DataOptions data = {};
   /// All that decides the weights, as text: equal texts mean equal trainings (on the same data).

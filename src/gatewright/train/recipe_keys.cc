@@ -130,28 +130,41 @@ std::vector<Parameter> layers_keys(int64_t num_layers) {
 }
 
 std::vector<Parameter> train_keys() {
-  return {whole("steps", "optimiser steps", 1000, 1, 1e9),
-          whole("batch_size", "sequences in a micro-batch", 8, 1, 1 << 20),
-          whole("sequence_length", "tokens in a sequence", 256, 2, 1 << 20),
-          whole("accumulate", "micro-batches in one optimiser step", 1, 1, 1 << 20),
-          number("learning_rate", "peak learning rate of AdamW", 1e-3, 0, 10, true),
-          one_of("schedule", "how the learning rate changes", "cosine", schedules().names()),
-          one_of("objective", "what is minimised", "next_token", objectives().names()),
-          number("beta1", "decay of the first moment", 0.9, 0, 1, false, true),
-          number("beta2", "decay of the second moment", 0.95, 0, 1, false, true),
-          number("epsilon", "added to the root of the second moment", 1e-8, 0, 1, true),
-          number("weight_decay", "decoupled weight decay of matrices", 0.1, 0, 10),
-          number("clip_norm", "largest 2-norm of the gradient; 0: no limit", 1.0, 0, 1e9),
-          whole("log_every", "steps between lines of metrics", 10, 1, 1e9),
-          whole("evaluate_every", "steps between evaluations on the validation part; 0: at the end only", 0,
-                0, 1e9),
-          whole("evaluate_tokens", "tokens of evaluations before the last; 0: all", 65536, 0, 1e12),
-          whole("last_evaluate_tokens", "tokens of the last evaluation; 0: all", 1'000'000, 0, 1e12),
-          whole("checkpoint_every", "steps between checkpoints; 0: when interrupted only", 0, 0, 1e9),
-          number("spike_factor", "a loss this many times its running mean stops the training; 0: never", 3.0,
-                 0, 1e9),
-          one_of("precision", "of the products; bfloat16 on CUDA only", "float32", {"float32", "bfloat16"}),
-          one_of("device", "where it runs", "auto", {"auto", "cpu", "cuda"})};
+  return {
+      whole("steps", "optimiser steps", 1000, 1, 1e9),
+      whole("batch_size", "sequences in a micro-batch", 8, 1, 1 << 20),
+      whole("sequence_length", "tokens in a sequence", 256, 2, 1 << 20),
+      whole("accumulate", "micro-batches in one optimiser step", 1, 1, 1 << 20),
+      {.name = "init",
+       .help = "a model to go on with: GGUF file, Hugging Face folder, model folder or short name; it "
+               "decides the model's shape and its tokenizer",
+       .default_value = std::string()},
+      {.name = "base",
+       .help = "a model folder whose weights the recipe's model begins with where their names agree, and "
+               "whose tokenizer it has",
+       .default_value = std::string()},
+      one_of("parameters", "what is trained; routers: the rest stays as it is", "all", {"all", "routers"}),
+      {.name = "freeze",
+       .help = "parameters that are not trained, by their names; * stands for any text",
+       .default_value = std::vector<std::string>()},
+      number("learning_rate", "peak learning rate of AdamW", 1e-3, 0, 10, true),
+      one_of("schedule", "how the learning rate changes", "cosine", schedules().names()),
+      one_of("objective", "what is minimised", "next_token", objectives().names()),
+      number("beta1", "decay of the first moment", 0.9, 0, 1, false, true),
+      number("beta2", "decay of the second moment", 0.95, 0, 1, false, true),
+      number("epsilon", "added to the root of the second moment", 1e-8, 0, 1, true),
+      number("weight_decay", "decoupled weight decay of matrices", 0.1, 0, 10),
+      number("clip_norm", "largest 2-norm of the gradient; 0: no limit", 1.0, 0, 1e9),
+      whole("log_every", "steps between lines of metrics", 10, 1, 1e9),
+      whole("evaluate_every", "steps between evaluations on the validation part; 0: at the end only", 0, 0,
+            1e9),
+      whole("evaluate_tokens", "tokens of evaluations before the last; 0: all", 65536, 0, 1e12),
+      whole("last_evaluate_tokens", "tokens of the last evaluation; 0: all", 1'000'000, 0, 1e12),
+      whole("checkpoint_every", "steps between checkpoints; 0: when interrupted only", 0, 0, 1e9),
+      number("spike_factor", "a loss this many times its running mean stops the training; 0: never", 3.0, 0,
+             1e9),
+      one_of("precision", "of the products; bfloat16 on CUDA only", "float32", {"float32", "bfloat16"}),
+      one_of("device", "where it runs", "auto", {"auto", "cpu", "cuda"})};
 }
 
 std::vector<Parameter> data_keys() {

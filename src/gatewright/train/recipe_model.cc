@@ -14,12 +14,6 @@ namespace {
 using Names = std::vector<std::string>;
 using Parameters = std::vector<Parameter>;
 
-Names joined(std::initializer_list<Names> lists) {
-  Names all;
-  for (const Names& names : lists) all.insert(all.end(), names.begin(), names.end());
-  return all;
-}
-
 class ModelReader {
  public:
   explicit ModelReader(RecipeProblems& problems) : problems_(problems) {}
@@ -145,10 +139,9 @@ class ModelReader {
     layer.experts = piece_of(expert_banks(), text(experts, "bank"), experts);
     add_pieces(layer.expert_decorators, expert_bank_decorators(), table_of(root, "experts"), path + "experts",
                problems_);
-    const Given routing = check(root, path, "routing", routing_keys(),
-                                joined({scorer_decorators().names(), choice::selector_decorators().names()}));
+    const Given routing = check(root, path, "routing", routing_keys(), decorator_names());
     layer.router = router_of(routing, table_of(root, "routing"), path + "routing");
-    read_balance(table_of(root, "balance"), path + "balance", layer.router);
+    layer.router.balance = balance_of(table_of(root, "balance"), path + "balance", problems_);
     const std::string& residual = text(routing, "residual");
     layer.rounds.rounds = whole(routing, "rounds");
     layer.rounds.residual =
@@ -165,15 +158,8 @@ class ModelReader {
                       .weights = {.weighting = choice::parse_weighting(text(values, "weights")),
                                   .scale = number(values, "scale"),
                                   .straight_through = text(values, "gate_gradient") == "straight_through"}};
-    add_pieces(router.decorators, scorer_decorators(), own, path, problems_);
-    add_pieces(router.decorators, choice::selector_decorators(), own, path, problems_);
+    router.decorators = decorators_of(own, path, problems_);
     return router;
-  }
-
-  void read_balance(const RecipeTable& table, const std::string& path, RouterSpec& router) {
-    check_tables(table, path, balance_terms().names(), problems_);
-    check_table(table, path, {}, problems_);
-    add_pieces(router.balance, balance_terms(), table, path, problems_);
   }
 
   /// What [attention] says when it says nothing: the gate of Union of Experts.
@@ -199,14 +185,14 @@ class ModelReader {
     RecipeTable merged = root;
     merged.tables["attention"] = default_attention(model.num_heads);
     lay_over(merged.tables["attention"], table_of(root, "attention"), "attention");
-    const Given attention =
-        check(merged, "", "attention", attention_keys(),
-              joined({scorer_decorators().names(), choice::selector_decorators().names(), {"balance"}}));
+    Names names = decorator_names();
+    names.emplace_back("balance");
+    const Given attention = check(merged, "", "attention", attention_keys(), names);
     const RecipeTable& own = merged.tables.at("attention");
     SelectiveAttentionSpec spec{.router = router_of(attention, own, "attention"),
                                 .subsequence_positions = text(attention, "positions") == "subsequence",
                                 .init = number(attention, "init_heads")};
-    read_balance(table_of(own, "balance"), "attention.balance", spec.router);
+    spec.router.balance = balance_of(table_of(own, "balance"), "attention.balance", problems_);
     model.selective_attention = std::move(spec);
   }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "gatewright/experts/registry.h"
+#include "gatewright/routing/balance.h"
 #include "gatewright/routing/choice/registry.h"
 #include "gatewright/routing/scorer.h"
 #include "gatewright/train/objective.h"
@@ -151,6 +152,28 @@ RecipeTable tables_of(const DecoderSpec& spec, const std::string& location) {
   for (const Piece& term : layer.router.balance)
     root.tables["balance"].tables[term.name] = piece_table(term, "", location);
   return root;
+}
+
+std::vector<std::string> decorator_names() {
+  std::vector<std::string> names = scorer_decorators().names();
+  for (const std::string& name : choice::selector_decorators().names()) names.push_back(name);
+  return names;
+}
+
+std::vector<Piece> decorators_of(const RecipeTable& routing, const std::string& path,
+                                 RecipeProblems& problems) {
+  std::vector<Piece> decorators;
+  add_pieces(decorators, scorer_decorators(), routing, path, problems);
+  add_pieces(decorators, choice::selector_decorators(), routing, path, problems);
+  return decorators;
+}
+
+std::vector<Piece> balance_of(const RecipeTable& balance, const std::string& path, RecipeProblems& problems) {
+  check_tables(balance, path, balance_terms().names(), problems);
+  check_table(balance, path, {}, problems);
+  std::vector<Piece> terms;
+  add_pieces(terms, balance_terms(), balance, path, problems);
+  return terms;
 }
 
 }  // namespace gatewright

@@ -63,4 +63,11 @@ void add_pieces(std::vector<Piece>& pieces, const Registry<Factory>& registry, c
   }
 }
 
+/// Of scorers and selectors.
+std::vector<std::string> decorator_names();
+std::vector<Piece> decorators_of(const RecipeTable& routing, const std::string& path,
+                                 RecipeProblems& problems);
+/// The terms of [balance.NAME].
+std::vector<Piece> balance_of(const RecipeTable& balance, const std::string& path, RecipeProblems& problems);
+
 }  // namespace gatewright

@@ -4,17 +4,16 @@
 
 #include <algorithm>
 #include <chrono>
-#include <fstream>
 #include <set>
 
 #include "gatewright/base/error.h"
 #include "gatewright/base/file.h"
 #include "gatewright/base/interrupt.h"
+#include "gatewright/experts/packed_tensor.h"
 #include "gatewright/train/checkpoint_folder.h"
 #include "gatewright/train/device.h"
-#include "gatewright/train/trainer.h"
-#include "gatewright/train/training_data.h"
-#include "gatewright/train/validation.h"
+#include "gatewright/train/metrics.h"
+#include "gatewright/train/starting_model.h"
 
 namespace gatewright {
 namespace {
@@ -25,40 +24,18 @@ double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-OrderedJson routing_json(const RoutingStatistics& s) {
-  OrderedJson json = {{"experts_per_token", s.experts_per_token()},
-                      {"load_imbalance", s.load_imbalance()},
-                      {"dead_experts", s.dead_experts()},
-                      {"largest_logit", s.largest_logit()}};
-  if (const auto balance = s.balance(); !balance.empty()) {
-    json["balance"] = OrderedJson::object();
-    for (const auto& [name, value] : balance) json["balance"][name] = value;
-  }
-  return json;
+/// A checkpoint beside its successor, or beside the finished model.
+void check_output_room(const std::filesystem::path& out, const OutputSize& size) {
+  const uint64_t overhead = uint64_t{1} << 16;  // headers, configuration, tokenizer
+  check_room(out, size.checkpoint + std::max(size.checkpoint, size.finished) + 4 * overhead,
+             std::max(2 * size.checkpoint / 3, size.finished) + overhead);
 }
 
-/// metrics.jsonl and the watcher, in one place.
-class Metrics {
- public:
-  Metrics(const std::filesystem::path& file, Events& events) : events_(events), out_(file, std::ios::app) {
-    require(out_.good(), "{} can't be written", file.string());
-  }
-  void add(const OrderedJson& row) {
-    out_ << row.dump() << '\n' << std::flush;
-    require(out_.good(), "metrics.jsonl can't be written: is the disk full?");
-    events_.metrics(row);
-  }
-
- private:
-  Events& events_;
-  std::ofstream out_;
-};
-
-/// What an output folder will have to hold: a checkpoint beside its successor, each with two moments.
-void check_output_room(const std::filesystem::path& out, const DecoderSpec& spec) {
-  const auto weights = static_cast<uint64_t>(count_parameters(spec).total) * sizeof(float);
-  const uint64_t overhead = uint64_t{1} << 16;  // headers, configuration, tokenizer
-  check_room(out, 6 * weights + 4 * overhead, 2 * weights + overhead);
+/// Packed weights are computed with on the CPU only: that is where they go when nobody says otherwise.
+at::Device device_for(const Decoder& model, const std::string& device) {
+  const bool packed =
+      std::ranges::any_of(model.parameters(), [](const NamedTensor& p) { return is_packed(p.tensor); });
+  return packed && device == "auto" ? at::Device(at::kCPU) : choose_device(device);
 }
 
 class Training {
@@ -68,8 +45,11 @@ class Training {
         corpus_(corpus),
         events_(events),
         folder_(request.out),
-        options_(request.recipe.train) {
-    if (!request_.tokenizer && !request_.recipe.data.tokenizer.empty())
+        options_(request.recipe.train),
+        start_(starting_model(request.recipe)),
+        init_key_(start_->fingerprint()) {
+    given_tokenizer_ = start_->tokenizer();
+    if (!request_.recipe.data.tokenizer.empty())
       given_tokenizer_ = Tokenizer::load(request_.recipe.data.tokenizer);
     if (request_.tokenizer) given_tokenizer_ = *request_.tokenizer;
     data_key_ = data_fingerprint(corpus_, given_tokenizer_ ? &*given_tokenizer_ : nullptr);
@@ -79,24 +59,24 @@ class Training {
     require(!corpus_.validation().empty() && !corpus_.train().empty(),
             "there is too little text to train on: {} bytes leave nothing for training or for validation",
             corpus_.bytes());
+    check_source();
     if (finished_before()) return {.kind = TrainOutcome::Kind::kAlreadyFinished, .steps = options_.steps};
     const auto checkpoint = usable_checkpoint();
     const bool is_new = !std::filesystem::exists(request_.out);
     make_folder(request_.out);
     try {
-      check_output_room(request_.out, request_.recipe.model);
+      check_output_room(request_.out, start_->output_size());
     } catch (...) {
       std::error_code error;
       if (is_new) std::filesystem::remove(request_.out, error);
       throw;
     }
     if (request_.restart) folder_.remove_all();
-    Tokenizer tokenizer = checkpoint ? folder_.checkpoint_tokenizer()
-                          : given_tokenizer_
-                              ? *given_tokenizer_
-                              : train_tokenizer(corpus_, request_.recipe.model.vocab_size, events_);
+    Tokenizer tokenizer = given_tokenizer_ ? *given_tokenizer_
+                          : checkpoint     ? folder_.checkpoint_tokenizer()
+                                       : train_tokenizer(corpus_, request_.recipe.model.vocab_size, events_);
     TrainingData data = prepare_data(corpus_, std::move(tokenizer), cache_folder(), events_);
-    check_output_room(request_.out, request_.recipe.model);  // beside the cache
+    check_output_room(request_.out, start_->output_size());  // beside the cache
     return train(data, checkpoint);
   }
 
@@ -105,10 +85,20 @@ class Training {
     return request_.cache.empty() ? request_.out / "cache" : request_.cache;
   }
 
+  /// --restart would remove what the training begins with.
+  void check_source() const {
+    if (start_->source().empty()) return;
+    const std::filesystem::path source = std::filesystem::weakly_canonical(start_->source()),
+                                out = std::filesystem::weakly_canonical(request_.out);
+    if (source == out || source.parent_path() == out)
+      fail("{} holds the model that the training begins with; give another --out", request_.out.string());
+  }
+
   void require_same(const TrainingRecord& record, const char* what) const {
     const Json mine = Json::parse(request_.recipe.settings), theirs = Json::parse(record.settings);
-    if (mine == theirs && record.data == data_key_) return;
-    std::string difference = "the data is not the same";
+    if (mine == theirs && record.data == data_key_ && record.init == init_key_) return;
+    std::string difference = record.init == init_key_ ? "the data is not the same"
+                                                      : "the model that it begins with is not the same";
     if (mine != theirs) {
       const Json change = Json::diff(theirs, mine).front();
       std::string key = change["path"].get<std::string>();
@@ -142,24 +132,25 @@ class Training {
   }
 
   TrainOutcome train(TrainingData& data, const std::optional<TrainingRecord>& checkpoint) {
-    DecoderSpec spec = request_.recipe.model;
-    spec.vocab_size = data.tokenizer.vocab_size();
-    Decoder model(spec, request_.recipe.seed);
-    model.to(choose_device(options_.device));
+    Decoder model = start_->make(data.tokenizer.vocab_size());
+    model.to(device_for(model, options_.device));
     TrainStream stream(data.cache, options_.sequence_length, data.token_bytes, request_.recipe.seed);
     Trainer trainer(model, stream, options_);
     if (checkpoint) {
-      folder_.load_checkpoint(model, trainer.state());
+      start_->load_checkpoint(folder_.existing_checkpoint(), model);
+      folder_.load_moments(trainer.state());
       trainer.restore(trainer.state(), checkpoint->progress, (request_.out / "checkpoint").string());
       events_.note(fmt::format("going on after step {} of {}", trainer.steps_done(), options_.steps));
     }
     folder_.truncate_metrics(trainer.steps_done());
-    describe(data, spec);
-    warn_about_routers(spec);
+    describe(data, model);
+    warn_about_routers(model.spec());
     Metrics metrics(folder_.metrics(), events_);
     const std::string tokenizer_json = data.tokenizer.to_json();
     const auto save = [&] {
-      folder_.save_checkpoint(model, trainer.state(), tokenizer_json, record(trainer));
+      folder_.save_checkpoint(
+          [&](const std::filesystem::path& to) { start_->save_checkpoint(to, model, tokenizer_json); },
+          trainer.state(), record(trainer));
     };
     TrainOutcome outcome{.steps = trainer.steps_done()};
     int64_t tokens = 0, window_tokens = 0, saved_at = checkpoint ? trainer.steps_done() : -1;
@@ -199,7 +190,8 @@ class Training {
     }
     metrics.add(validation_row(validation, data, options_.steps));
     outcome.validation_bits_per_byte = validation.all.bits_per_byte();
-    folder_.save_finished(model, tokenizer_json, record(trainer));
+    start_->save_finished(request_.out, model, tokenizer_json);
+    folder_.save_record(record(trainer));
     folder_.remove_checkpoint();
     std::error_code error;
     if (request_.cache.empty()) std::filesystem::remove_all(cache_folder(), error);
@@ -209,15 +201,19 @@ class Training {
   TrainingRecord record(const Trainer& trainer) const {
     return {.settings = request_.recipe.settings,
             .data = data_key_,
+            .init = init_key_,
             .progress = Json::parse(trainer.progress().dump())};
   }
 
-  void describe(const TrainingData& data, const DecoderSpec& spec) const {
-    const ParameterCounts counts = count_parameters(spec);
-    events_.note(
-        fmt::format("model: {:.2f} M parameters, {:.2f} M active; text: {} training and {} validation tokens",
-                    static_cast<double>(counts.total) / 1e6, static_cast<double>(counts.active) / 1e6,
-                    data.cache.tokens(Part::kTrain), data.cache.tokens(Part::kValidation)));
+  void describe(const TrainingData& data, const Decoder& model) const {
+    const ParameterCounts counts = count_parameters(model.spec());
+    const int64_t trained = model.num_parameters();
+    events_.note(fmt::format(
+        "model: {:.2f} M parameters, {:.2f} M active{}; text: {} training and {} validation tokens",
+        static_cast<double>(counts.total) / 1e6, static_cast<double>(counts.active) / 1e6,
+        trained < counts.total ? fmt::format(", {:.3g} M trained", static_cast<double>(trained) / 1e6) : "",
+        data.cache.tokens(Part::kTrain), data.cache.tokens(Part::kValidation)));
+    for (const std::string& note : start_->notes(model)) events_.note(note);
   }
 
   /// Each warning once, whichever layers it is about.
@@ -234,18 +230,6 @@ class Training {
     if (spec.selective_attention) warn(spec.selective_attention->router, spec.num_heads);
   }
 
-  static OrderedJson step_row(Trainer& trainer, const StepResult& result, double tokens_per_second) {
-    OrderedJson row = {{"step", trainer.steps_done()},          {"loss", result.loss},
-                       {"bits_per_byte", result.bits_per_byte}, {"learning_rate", result.learning_rate},
-                       {"gradient_norm", result.gradient_norm}, {"tokens_per_second", tokens_per_second}};
-    if (trainer.has_disagreement()) row["disagreement"] = result.disagreement;
-    if (const RoutingStatistics statistics = trainer.take_statistics(); !statistics.empty())
-      row.update(routing_json(statistics));
-    if (const RoutingStatistics heads = trainer.take_head_statistics(); !heads.empty())
-      row["attention"] = routing_json(heads);
-    return row;
-  }
-
   ValidationResult validate_now(Decoder& model, const TrainingData& data, int64_t tokens) const {
     const int64_t sequences = tokens > 0 ? std::max<int64_t>(1, tokens / options_.sequence_length) : 0;
     ValidationStream stream(data.cache, options_.sequence_length, data.token_bytes, Part::kValidation,
@@ -259,33 +243,14 @@ class Training {
                        });
   }
 
-  static OrderedJson validation_row(const ValidationResult& result, const TrainingData& data, int64_t step) {
-    OrderedJson row = {{"step", step},
-                       {"validation_loss", result.all.loss()},
-                       {"validation_bits_per_byte", result.all.bits_per_byte()},
-                       {"domains", OrderedJson::object()}};
-    for (size_t d = 0; d < result.domains.size(); ++d) {
-      if (result.domains[d].tokens)
-        row["domains"][data.cache.domains()[d]] = result.domains[d].bits_per_byte();
-    }
-    if (!result.routing.empty()) {
-      row["validation_experts_per_token"] = result.routing.experts_per_token();
-      row["validation_load_imbalance"] = result.routing.load_imbalance();
-      for (const LayerStatistics& layer : result.routing.layers()) {
-        row["validation_experts_per_token_by_layer"].push_back(layer.experts_per_token());
-        row["validation_tokens_by_experts"].push_back(layer.tokens_by_experts);
-      }
-    }
-    return row;
-  }
-
   const TrainRequest& request_;
   const Corpus& corpus_;
   Events& events_;
   TrainingFolder folder_;
   TrainOptions options_;
+  std::unique_ptr<StartingModel> start_;
+  std::string init_key_, data_key_;
   std::optional<Tokenizer> given_tokenizer_;
-  std::string data_key_;
 };
 
 }  // namespace

@@ -143,54 +143,12 @@ INSTANTIATE_TEST_SUITE_P(Families, PublishedFamily, testing::ValuesIn(all_archit
                            return fmt::format("{}_{}", info.param.family, info.index);
                          });
 
-/// The matrices of a model in another type.
-class Packed : public ModelSource {
- public:
-  Packed(const RandomModel& model, DataType type) : model_(model), type_(type) {}
-  const Architecture& architecture() const override { return model_.architecture(); }
-  const std::vector<ModelTensor>& tensors() const override { return model_.tensors(); }
-  DataType type_of(const ModelTensor& t) const override {
-    return t.name.ends_with("_proj.weight") || t.name.find("embed") != std::string::npos ? type_
-                                                                                         : DataType::kF32;
-  }
-  std::span<const std::byte> rows(const ModelTensor& t, int64_t first, int64_t count,
-                                  std::vector<std::byte>& storage) const override {
-    if (type_of(t) == DataType::kF32) return model_.rows(t, first, count, storage);
-    const auto values =
-        std::span(model_.values(t.name))
-            .subspan(static_cast<size_t>(first * t.columns()), static_cast<size_t>(count * t.columns()));
-    storage.resize(values.size() / static_cast<size_t>(block_elements(type_)) *
-                   static_cast<size_t>(block_bytes(type_)));
-    pack(type_, values, t.columns(), {}, storage);
-    return storage;
-  }
-  const GgufMetadata& metadata() const override { return model_.metadata(); }
-  const OrderedJson& config() const override { return model_.config(); }
-  std::filesystem::path folder() const override { return {}; }
-
- private:
-  const RandomModel& model_;
-  DataType type_;
-};
-
-Architecture architecture_of_blocks(const std::string& family) {
-  Architecture a = tiny_architecture(family);
-  for (ArchitectureLayer& layer : a.layers) {
-    if (layer.routed) {
-      layer.routed->width = 32;
-      if (layer.routed->shared_width > 0) layer.routed->shared_width = 64;
-    }
-    if (!layer.routed) layer.dense_width = 64;
-  }
-  return a;
-}
-
 TEST(PublishedModel, PackedWeightsGiveWhatTheirValuesGive) {
   for (const char* family : {"llama", "olmoe", "qwen2_moe", "gpt_oss"}) {
     for (const DataType type : {DataType::kF16, DataType::kBF16, DataType::kQ8_0, DataType::kQ4_0}) {
       const RandomModel model(architecture_of_blocks(family));
       const TemporaryFolder folder;
-      convert_to_gguf(Packed(model, type), folder / "packed.gguf");
+      convert_to_gguf(PackedModel(model, type), folder / "packed.gguf");
       convert_to_folder(ModelFile(folder / "packed.gguf"), folder / "plain", {.type = DataType::kF32});
       Decoder packed = load(folder / "packed.gguf"), plain = load(folder / "plain");
       int64_t count = 0;
@@ -206,7 +164,7 @@ TEST(PublishedModel, PackedWeightsGiveWhatTheirValuesGive) {
 TEST(PublishedModel, GradientsPassThroughPackedWeightsToTheRouters) {
   const RandomModel model(architecture_of_blocks("mixtral"));
   const TemporaryFolder folder;
-  convert_to_gguf(Packed(model, DataType::kQ8_0), folder / "packed.gguf");
+  convert_to_gguf(PackedModel(model, DataType::kQ8_0), folder / "packed.gguf");
   convert_to_folder(ModelFile(folder / "packed.gguf"), folder / "plain", {.type = DataType::kF32});
   Decoder packed = load(folder / "packed.gguf"), plain = load(folder / "plain", WeightStorage::kTrainable);
   const auto router_gradient = [](Decoder& d) {

@@ -8,15 +8,18 @@
 #include <vector>
 
 #include "gatewright/base/random.h"
+#include "gatewright/formats/block_types.h"
 #include "gatewright/models/families/model_source.h"
 
 namespace gatewright {
 
-/// Weights in float32, drawn for each tensor by its name.
+/// Weights in float32, drawn for each tensor by its name. `metadata` may hold a vocabulary.
 class RandomModel : public ModelSource {
  public:
-  explicit RandomModel(Architecture architecture)
-      : architecture_(std::move(architecture)), tensors_(model_tensors(architecture_)) {
+  explicit RandomModel(Architecture architecture, GgufMetadata metadata = GgufMetadata())
+      : architecture_(std::move(architecture)),
+        tensors_(model_tensors(architecture_)),
+        metadata_(std::move(metadata)) {
     for (const ModelTensor& t : tensors_) values_[t.name] = draw(t);
   }
 
@@ -117,5 +120,48 @@ inline Architecture tiny_architecture(const std::string& family) {
   }
   return a;
 }
+
+/// With rows of whole blocks of 32.
+inline Architecture architecture_of_blocks(const std::string& family) {
+  Architecture a = tiny_architecture(family);
+  for (ArchitectureLayer& layer : a.layers) {
+    if (layer.routed) {
+      layer.routed->width = 32;
+      if (layer.routed->shared_width > 0) layer.routed->shared_width = 64;
+    }
+    if (!layer.routed) layer.dense_width = 64;
+  }
+  return a;
+}
+
+/// The matrices of a model in another type.
+class PackedModel : public ModelSource {
+ public:
+  PackedModel(const RandomModel& model, DataType type) : model_(model), type_(type) {}
+  const Architecture& architecture() const override { return model_.architecture(); }
+  const std::vector<ModelTensor>& tensors() const override { return model_.tensors(); }
+  DataType type_of(const ModelTensor& t) const override {
+    return t.name.ends_with("_proj.weight") || t.name.find("embed") != std::string::npos ? type_
+                                                                                         : DataType::kF32;
+  }
+  std::span<const std::byte> rows(const ModelTensor& t, int64_t first, int64_t count,
+                                  std::vector<std::byte>& storage) const override {
+    if (type_of(t) == DataType::kF32) return model_.rows(t, first, count, storage);
+    const auto values =
+        std::span(model_.values(t.name))
+            .subspan(static_cast<size_t>(first * t.columns()), static_cast<size_t>(count * t.columns()));
+    storage.resize(values.size() / static_cast<size_t>(block_elements(type_)) *
+                   static_cast<size_t>(block_bytes(type_)));
+    pack(type_, values, t.columns(), {}, storage);
+    return storage;
+  }
+  const GgufMetadata& metadata() const override { return model_.metadata(); }
+  const OrderedJson& config() const override { return model_.config(); }
+  std::filesystem::path folder() const override { return {}; }
+
+ private:
+  const RandomModel& model_;
+  DataType type_;
+};
 
 }  // namespace gatewright
