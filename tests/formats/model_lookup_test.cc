@@ -35,6 +35,18 @@ TEST_F(ModelLookup, APathThatExistsIsTaken) {
               HasSubstr("there is no model '" + folder_.path().string()));
 }
 
+TEST_F(ModelLookup, AFolderWithOneGgufFileStandsForIt) {
+  folder_.write("trained/model.gguf", "");
+  folder_.write("trained/metrics.jsonl", "");
+  const std::filesystem::path trained = folder_ / "trained";
+  EXPECT_EQ(find_model(trained.string(), models_), trained / "model.gguf");
+  folder_.write("trained/config.json", "{}");
+  EXPECT_EQ(find_model(trained.string(), models_), trained);
+  std::filesystem::remove(trained / "config.json");
+  folder_.write("trained/other.gguf", "");
+  EXPECT_EQ(find_model(trained.string(), models_), trained);
+}
+
 TEST_F(ModelLookup, APartOfTheNameIsEnoughInAnyCase) {
   EXPECT_EQ(found("smollm2"), "SmolLM2-135M-Instruct.Q4_1.gguf");
   EXPECT_EQ(found("135M"), "SmolLM2-135M-Instruct.Q4_1.gguf");

@@ -57,6 +57,15 @@ std::string suggestion(const std::string& wanted, const std::vector<std::string>
   return fmt::format(" (in {} there is: {})", models.string(), fmt::join(names, ", "));
 }
 
+/// The GGUF file that is all of a model in the folder; the path itself otherwise.
+fs::path file_in(const fs::path& path) {
+  std::error_code none;
+  if (!fs::is_directory(path, none) || fs::exists(path / "config.json", none)) return path;
+  std::vector<std::string> names = names_in(path);
+  std::erase_if(names, [](const std::string& name) { return !name.ends_with(".gguf"); });
+  return names.size() == 1 ? path / names[0] : path;
+}
+
 }  // namespace
 
 fs::path models_folder() {
@@ -68,20 +77,20 @@ fs::path models_folder() {
 
 fs::path find_model(const std::string& name_or_path, const fs::path& models) {
   std::error_code none;
-  if (fs::exists(name_or_path, none)) return name_or_path;
+  if (fs::exists(name_or_path, none)) return file_in(name_or_path);
   const std::string shown = name_or_path.substr(0, 200);
   if (name_or_path.empty() || name_or_path.find('/') != std::string::npos)
     fail("there is no model '{}': neither a folder nor a file has this path", shown);
   const std::vector<std::string> names = names_in(models);
   std::vector<std::string> found;
   for (const std::string& name : names) {
-    if (lower(name) == lower(name_or_path)) return models / name;
+    if (lower(name) == lower(name_or_path)) return file_in(models / name);
     if (lower(name).find(lower(name_or_path)) != std::string::npos) found.push_back(name);
   }
   if (found.size() > 1)
     fail("'{}' is more than one model of {}: {}", shown, models.string(), fmt::join(found, ", "));
   if (found.empty()) fail("there is no model '{}'{}", shown, suggestion(name_or_path, names, models));
-  return models / found[0];
+  return file_in(models / found[0]);
 }
 
 }  // namespace gatewright

@@ -1,9 +1,12 @@
 #include "gatewright/train/starting_model.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 #include "gatewright/base/error.h"
 #include "gatewright/base/file.h"
+#include "gatewright/base/hash.h"
 #include "gatewright/formats/model_lookup.h"
 #include "gatewright/formats/safetensors_folder.h"
 #include "gatewright/formats/weight_fingerprint.h"
@@ -15,7 +18,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-std::string fingerprint_of_folder(const fs::path& folder) {
+std::string fingerprint_of_weights(const fs::path& folder) {
   return weight_fingerprint(SafetensorsFolder(folder).tensors());
 }
 
@@ -30,7 +33,7 @@ class RandomStart : public StartingModel {
   }
 
   fs::path source() const override { return base_; }
-  std::string fingerprint() const override { return base_.empty() ? "" : fingerprint_of_folder(base_); }
+  std::string fingerprint() const override { return base_.empty() ? "" : fingerprint_of_weights(base_); }
   std::optional<Tokenizer> tokenizer() const override {
     return base_.empty() ? std::nullopt : std::optional(Tokenizer::load(base_));
   }
@@ -75,7 +78,10 @@ class FolderStart : public StartingModel {
   }
 
   fs::path source() const override { return folder_; }
-  std::string fingerprint() const override { return fingerprint_of_folder(folder_); }
+  std::string fingerprint() const override {
+    return fmt::format("{}-{:016x}", fingerprint_of_weights(folder_),
+                       hash_bytes(read_file(folder_ / "config.json")));
+  }
   std::optional<Tokenizer> tokenizer() const override { return Tokenizer::load(folder_); }
   DecoderSpec spec(int64_t) const override { return spec_; }
   OutputSize output_size() const override { return size_of_all(spec_); }

@@ -15,24 +15,39 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr uint64_t kLargestText = 64 << 20;
+constexpr const char* kConfigKey =
+    "gatewright.config";  // where a GGUF file keeps the config.json it came with
+
+/// What programs load the weights as: no value is rounded.
+void set_float32(OrderedJson& config) {
+  for (const char* key : {"dtype", "torch_dtype"})
+    if (config.contains(key)) config[key] = "float32";
+}
 
 class WithValues : public ModelSource {
  public:
   WithValues(const ModelFile& file, NewValues values, const Architecture& architecture)
-      : file_(file), values_(std::move(values)), architecture_(architecture), config_(file.config()) {
+      : file_(file),
+        values_(std::move(values)),
+        architecture_(architecture),
+        metadata_(file.metadata()),
+        config_(file.config()) {
     for (const auto& [name, given] : values_) {
       const ModelTensor& tensor = file_.tensor(name);
       require(std::ssize(given) == tensor.rows() * tensor.columns(), "{} has {} values, {} were given", name,
               tensor.rows() * tensor.columns(), given.size());
     }
-    // What programs load the weights as: no value is rounded.
-    for (const char* key : {"dtype", "torch_dtype"})
-      if (config_.contains(key)) config_[key] = "float32";
+    set_float32(config_);
+    if (const std::string kept = metadata_.text_or(kConfigKey, ""); !kept.empty()) {
+      OrderedJson config = OrderedJson::parse(parse_json(kept, kConfigKey).dump());
+      set_float32(config);
+      metadata_.set(kConfigKey, config.dump());
+    }
   }
 
   const Architecture& architecture() const override { return architecture_; }
   const std::vector<ModelTensor>& tensors() const override { return file_.tensors(); }
-  const GgufMetadata& metadata() const override { return file_.metadata(); }
+  const GgufMetadata& metadata() const override { return metadata_; }
   const OrderedJson& config() const override { return config_; }
   fs::path folder() const override { return file_.folder(); }
 
@@ -51,6 +66,7 @@ class WithValues : public ModelSource {
   const ModelFile& file_;
   NewValues values_;
   Architecture architecture_;
+  GgufMetadata metadata_;
   OrderedJson config_;
 };
 
