@@ -28,13 +28,13 @@ bool has(const std::vector<Parameter>& keys, const std::string& name) {
   return std::ranges::find(keys, name, &Parameter::name) != keys.end();
 }
 
-/// The keys of [routing] that choose experts from the scores.
+/// The keys of [routing] that choose experts from the scores. An unknown selector is the problem of its name.
 std::vector<Parameter> selector_keys(const RecipeTable& routing) {
-  std::vector<Parameter> keys;
-  for (const Parameter& key : routing_keys()) {
-    if (key.name == "selector") keys.push_back(key);
-  }
-  return with_pieces("routing", routing, std::move(keys));
+  std::vector<Parameter> keys = routing_keys();
+  std::erase_if(keys, [](const Parameter& key) { return key.name != "selector"; });
+  const auto* entry = choice::selectors().find(text_or(routing, "selector", "top_k"));
+  if (entry) keys.insert(keys.end(), entry->spec.parameters.begin(), entry->spec.parameters.end());
+  return keys;
 }
 
 /// [routing] without the keys that it has in other recipes and that the file decides here.

@@ -141,8 +141,8 @@ class PackedModel : public ModelSource {
   const Architecture& architecture() const override { return model_.architecture(); }
   const std::vector<ModelTensor>& tensors() const override { return model_.tensors(); }
   DataType type_of(const ModelTensor& t) const override {
-    return t.name.ends_with("_proj.weight") || t.name.find("embed") != std::string::npos ? type_
-                                                                                         : DataType::kF32;
+    const bool matrix = t.name.ends_with("_proj.weight") || t.name.find("embed") != std::string::npos;
+    return matrix && t.columns() % block_elements(type_) == 0 ? type_ : DataType::kF32;
   }
   std::span<const std::byte> rows(const ModelTensor& t, int64_t first, int64_t count,
                                   std::vector<std::byte>& storage) const override {
