@@ -7,6 +7,7 @@
 #include <set>
 
 #include "gatewright/base/error.h"
+#include "gatewright/base/file.h"
 #include "gatewright/base/hash.h"
 #include "gatewright/formats/weight_fingerprint.h"
 #include "gatewright/models/families/convert.h"
@@ -145,6 +146,7 @@ void FileStart::save_finished(const fs::path& folder, const Decoder& model, cons
     convert_to_folder(*with_values(file_, std::move(values), architecture), folder);
     return;
   }
+  make_folder(folder);
   rewrite(file_, values, architecture, file_.format() == FileFormat::kGguf ? folder / "model.gguf" : folder);
 }
 
