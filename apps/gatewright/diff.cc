@@ -10,6 +10,7 @@
 #include "gatewright/base/interrupt.h"
 #include "gatewright/base/json.h"
 #include "gatewright/base/quoted.h"
+#include "gatewright/formats/model_lookup.h"
 #include "gatewright/formats/weight_diff.h"
 #include "gatewright/report/terminal.h"
 
@@ -89,7 +90,7 @@ void run(const DiffArguments& a) {
     if (!progress) progress.emplace("comparing", "MB", static_cast<double>(total) / 1e6);
     progress->update(static_cast<double>(done) / 1e6, printable(tensor));
   };
-  const WeightDiff diff = diff_weights(a.first, a.second, options);
+  const WeightDiff diff = diff_weights(find_model(a.first), find_model(a.second), options);
   progress.reset();
   print(a.json ? json_of(diff).dump(2, ' ', true, OrderedJson::error_handler_t::replace) + "\n"
                : text_of(diff));
