@@ -7,6 +7,7 @@
 #include "gatewright/base/json.h"
 #include "gatewright/base/quoted.h"
 #include "gatewright/formats/model_lookup.h"
+#include "gatewright/models/families/convert_encoder.h"
 #include "gatewright/models/families/model_file.h"
 #include "gatewright/report/terminal.h"
 
@@ -23,6 +24,7 @@ struct ConvertArguments {
 ConvertReport convert_published(const ConvertArguments& a, const fs::path& in, const fs::path& out) {
   ConvertOptions options;
   if (a.type != "same") options.type = parse_data_type(a.type);
+  if (is_encoder(in)) return convert_encoder(in, out, options);
   const ModelFile file(in);
   std::optional<Progress> progress;
   options.progress = [&](uint64_t done, uint64_t total) {

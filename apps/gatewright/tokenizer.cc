@@ -12,6 +12,7 @@
 #include "gatewright/formats/compression.h"
 #include "gatewright/report/terminal.h"
 #include "gatewright/text/bpe_trainer.h"
+#include "gatewright/text/chat_template.h"
 #include "gatewright/text/documents.h"
 #include "gatewright/text/utf8.h"
 
@@ -139,6 +140,33 @@ void decode(const TokenizerArguments& a) {
                          {.skip_special = a.skip_special}));
 }
 
+/// A list of messages, or an object with it and with what else the template sees.
+void render(const TokenizerArguments& a) {
+  const Tokenizer tokenizer = Tokenizer::load(a.tokenizer);
+  require(!tokenizer.chat_template().empty(), "{} has no chat template", a.tokenizer);
+  const std::string what = a.input == "-" ? "standard input" : a.input, text = read_file(a.input);
+  parse_json(text, what);  // so that what is wrong is told in our words
+  OrderedJson given = OrderedJson::parse(text);
+  if (given.is_array()) given = {{"messages", given}};
+  require(given.is_object() && given.contains("messages") && given["messages"].is_array(),
+          "{}: a list of messages was expected, or an object with 'messages'", what);
+  const auto name = [&](const std::optional<int32_t>& id) { return id ? tokenizer.token_bytes(*id) : ""; };
+  ChatTemplateInput input{.bos_token = name(tokenizer.begin()), .eos_token = name(tokenizer.end())};
+  for (const auto& [key, value] : given.items()) {
+    if (key == "messages") continue;
+    if (key == "tools") {
+      input.tools = value;
+    } else if (key == "add_generation_prompt") {
+      require(value.is_boolean(), "{}: 'add_generation_prompt' must be true or false", what);
+      input.add_generation_prompt = value.get<bool>();
+    } else {
+      input.more[key] = value;
+    }
+  }
+  print(ChatTemplate(tokenizer.chat_template(), "the chat template of " + a.tokenizer)
+            .render(given["messages"], input));
+}
+
 void show(const TokenizerArguments& a) {
   const Tokenizer tokenizer = Tokenizer::load(a.tokenizer);
   const auto print_tokens = [&](std::span<const int32_t> ids) {
@@ -221,6 +249,15 @@ void add_tokenizer(Options& verb) {
   sub.flag("--skip-special", a->skip_special, "leave special tokens out");
   sub.examples("  gatewright tokenizer decode --tokenizer tokenizer.json ids.json");
   sub.run([a] { decode(*a); });
+  sub = common("render", "a conversation as the text that the chat template makes of it");
+  sub.add("FILE", a->input,
+          "[{\"role\", \"content\"}, ...], or {\"messages\": [...], \"tools\": [...], ...}; - for standard "
+          "input")
+      .show_default();
+  sub.examples(
+      "  echo '[{\"role\": \"user\", \"content\": \"Hello\"}]' | gatewright tokenizer render --tokenizer "
+      "model.gguf -");
+  sub.run([a] { render(*a); });
   sub = common("show", "how a text is cut, or the longest tokens");
   sub.add("TEXT", a->text, "text to cut into tokens");
   sub.flag("--json", a->json, "print JSON");

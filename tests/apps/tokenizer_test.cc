@@ -78,6 +78,23 @@ TEST_F(TokenizerCommand, EncodesAndDecodesAnyBytes) {
   EXPECT_EQ(std::count(plain.out.begin(), plain.out.end(), ' '), static_cast<int64_t>(ids.size()) - 1);
 }
 
+TEST_F(TokenizerCommand, WritesAConversationAsTheChatTemplateSays) {
+  ASSERT_EQ(train().code, 0);
+  const auto render = [&](const std::string& json) {
+    return run({"tokenizer", "render", "--tokenizer", folder_.path().string(), "-"}, {.input = json});
+  };
+  const std::string hello = R"([{"role": "user", "content": "hello"}])";
+  EXPECT_THAT(render(hello).err, HasSubstr("has no chat template"));
+  folder_.write("chat_template.jinja",
+                "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
+                "{% if add_generation_prompt %}<assistant>{% endif %}{{ mood }}");
+  EXPECT_EQ(render(hello).out, "<user>hello<assistant>");
+  EXPECT_EQ(render(R"({"messages": )" + hello + R"(, "add_generation_prompt": false, "mood": "calm"})").out,
+            "<user>hellocalm");
+  EXPECT_THAT(render("{}").err, HasSubstr("a list of messages was expected"));
+  EXPECT_THAT(render("[{").err, HasSubstr("standard input"));
+}
+
 TEST_F(TokenizerCommand, StopsWithAWarningWhenThereIsNothingMoreToMerge) {
   const CommandResult r = train("100000");
   EXPECT_EQ(r.code, 0);

@@ -1,84 +1,176 @@
 #!/usr/bin/env python3
-"""Holds the tokenizer against Hugging Face's: the same merges from the same text, and the same ids both ways.
-
-    python3 -m venv /tmp/peers && /tmp/peers/bin/pip install tokenizers
-    /tmp/peers/bin/python tests/peers/tokenizer.py --gatewright build/release/bin/gatewright FILES
-
-FILES are plain text in UTF-8. Exit 1 when something differs, 2 when there is no `tokenizers`.
-"""
-import argparse
+"""Token ids of 10 MB of text in hundreds of languages, against Hugging Face's `tokenizers`, `sentencepiece` and llama.cpp;
+and the merges that two trainers learn from the same text."""
+import gzip
 import json
-import pathlib
 import random
-import subprocess
-import sys
-import tempfile
 
-try:
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-except ImportError:
-    print("the Python package tokenizers is not here", file=sys.stderr)
-    sys.exit(2)
+import sentencepiece
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
+import common
+import llama
 
-def their_training(texts, vocab_size):
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(vocab_size=vocab_size, min_frequency=2, special_tokens=["<|endoftext|>"],
-                                  initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False)
-    tokenizer.train_from_iterator(texts, trainer)
-    return tokenizer
+BYTES, PIECE = 10_000_000, 250_000  # of the whole text, of one call
+LLAMA_BYTES = 2_000_000  # llama.cpp is slow on long texts
+VOCAB_SIZE = 16384
+TEXTS = {"text/udhr_multilingual.jsonl.gz": 6_000_000, "text/xquad_12_languages.jsonl.gz": 1_500_000,
+         "text/code_java_csharp.jsonl.gz": 700_000, "text/parallel_msdocs.jsonl.gz": 700_000,
+         "text/genesis_8_versions.jsonl.gz": 500_000, "text/bible_nt_4_languages.jsonl.gz": 500_000,
+         "text/wikitext2_valid.txt.gz": 300_000, "text/gsm8k_train.jsonl.gz": 300_000}
+TOKENIZERS = {"GPT-NeoX (OLMoE)": "olmo_gpt_neox_dolma_tokenizer.json.gz", "dolma2 (cl100k)": "dolma2_tokenizer.json.gz",
+              "BERT uncased": "bert_uncased_wordpiece_tokenizer.json.gz"}
+SENTENCE_PIECE = {"Mixtral": "mistral_mixtral_v1.tokenizer.model", "Mistral v3": "mistral_v3.tokenizer.model"}
 
 
-def merges(path):
-    listed = json.loads(path.read_text())["model"]["merges"]
-    return [m if isinstance(m, str) else " ".join(m) for m in listed]
+def words_of(value):
+    """The strings of a JSON value."""
+    if isinstance(value, str):
+        return [value]
+    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else []
+    return [word for v in inside for word in words_of(v)]
 
 
 def random_text(length):
-    """Characters from all of Unicode among those that the pattern knows."""
+    """Characters from all of Unicode among those that the patterns know."""
     rng = random.Random(1)
-    common = [" ", "  ", "\n", "\t", "'", "'s", "'ll", "\u00a0", "\u3000", "\u180e", "\u0085", "\0", "a", "B1", "!?", "\u0301"]
+    common_ones = [" ", "  ", "\n", "\t", "'", "'s", "'ll", "\u00a0", "\u3000", "\u180e", "\u0085", "a", "B1", "!?", "\u0301", "\r\n"]
     pieces = []
     while len(pieces) < length:
-        code = rng.randrange(0x110000 if rng.random() < 0.3 else 0x3000)
+        code = rng.randrange(1, 0x110000 if rng.random() < 0.3 else 0x3000)
         if rng.random() < 0.5:
-            pieces.append(rng.choice(common))
+            pieces.append(rng.choice(common_ones))
         elif not 0xD800 <= code < 0xE000:
             pieces.append(chr(code))
     return "".join(pieces)
 
 
-def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--gatewright", default="build/release/bin/gatewright")
-    parser.add_argument("--vocab-size", type=int, default=16384)
-    parser.add_argument("files", nargs="+", type=pathlib.Path)
-    args = parser.parse_args()
-    texts = [path.read_bytes().decode() for path in args.files]
-    failed = 0
+def mixed_pieces(args):
+    """The text in pieces of about PIECE bytes, kinds alternating; None without the data."""
+    kinds = []
+    for name, size in TEXTS.items():
+        text = common.data_text(args, name)
+        if text is None:
+            return None
+        if ".jsonl" in name:
+            text = "\n".join(word for line in text.split("\n") if line for word in words_of(json.loads(line)))
+        kinds.append(text[:size])
+    kinds.append(random_text(400_000))
+    pieces = [kind[i:i + PIECE // 2] for kind in kinds for i in range(0, len(kind), PIECE // 2)]
+    random.Random(1).shuffle(pieces)
+    total, taken = 0, []
+    for piece in pieces:
+        if total < BYTES:
+            taken.append(piece)
+            total += len(piece.encode())
+    return taken
 
-    def check(what, same):
-        nonlocal failed
-        failed += not same
-        print(("same   " if same else "DIFFERS"), what)
 
-    with tempfile.TemporaryDirectory() as folder:
-        ours, theirs = pathlib.Path(folder) / "ours.json", pathlib.Path(folder) / "theirs.json"
-        subprocess.run([args.gatewright, "tokenizer", "train", "--vocab-size", str(args.vocab_size), "--out", ours,
-                        *args.files], check=True)
-        their_training(texts, args.vocab_size).save(str(theirs))
-        check(f"{len(merges(ours))} merges of the two trainers", merges(ours) == merges(theirs))
-        for path, name in ((ours, "our file"), (theirs, "their file")):
-            tokenizer = Tokenizer.from_file(str(path))
-            for text, kind in ((texts[0][:2_000_000], "text"), (random_text(200_000), "random characters")):
-                printed = subprocess.run([args.gatewright, "tokenizer", "encode", "--tokenizer", path, "--json", "-"],
-                                         input=text.encode(), stdout=subprocess.PIPE, check=True).stdout
-                ids = tokenizer.encode(text, add_special_tokens=False).ids
-                check(f"{len(ids)} ids of {kind} with {name}", json.loads(printed)["ids"] == ids)
-    return 1 if failed else 0
+def our_ids(args, tokenizer, text, *options):
+    return json.loads(common.ours(args, "tokenizer", "encode", "--tokenizer", tokenizer, "--json", *options, "-",
+                                  input=text.encode()))["ids"]
+
+
+def first_other(a, b):
+    return next((i for i, (x, y) in enumerate(zip(a, b)) if x != y), min(len(a), len(b)))
+
+
+def compare_ids(report, args, name, path, peer, encode, pieces, decode, *options, known=None):
+    """encode: their ids of a text; decode: their text of ids, for the report."""
+    tokens, differing, example = 0, 0, ""
+    for piece in pieces:
+        ours, theirs = our_ids(args, path, piece, *options), list(encode(piece))
+        tokens += len(theirs)
+        if ours != theirs:
+            differing += 1
+            at = first_other(ours, theirs)
+            example = example or f", first at {decode(ours[at - 2:at + 6])!r}: {ours[at:at + 4]}, theirs {theirs[at:at + 4]}"
+    megabytes = sum(len(p.encode()) for p in pieces) / 1e6
+    report.row(f"ids of {megabytes:.1f} MB, {name}", peer,
+               f"{tokens} ids the same" if not differing else f"{differing} of {len(pieces)} pieces differ{example}",
+               not differing, known)
+
+
+def compare_hugging_face(report, args, name, path, pieces, ours=None):
+    tokenizer = Tokenizer.from_file(str(path))
+    tokenizer.no_truncation(), tokenizer.no_padding()
+    compare_ids(report, args, name, ours or path, "tokenizers", lambda text: tokenizer.encode(text, add_special_tokens=False).ids,
+                pieces, tokenizer.decode, "--parse-special")
+
+
+def compare_sentence_piece(report, args, name, path, pieces):
+    processor = sentencepiece.SentencePieceProcessor(model_file=str(path))
+    compare_ids(report, args, name, path, "sentencepiece", processor.encode, pieces, processor.decode)
+
+
+def compare_llama(report, args, name, path, pieces, known=None):
+    try:
+        model = llama.Model(path, vocab_only=True)
+    except llama.LoadError as error:
+        report.row(f"ids, {name}", "llama.cpp", f"not loaded: {error}", False, known)
+        return
+    with model:
+        compare_ids(report, args, name, path, "llama.cpp", model.tokenize, pieces, lambda ids: ids, known=known)
+
+
+def unpacked(args, name):
+    path = args.data and common.pathlib.Path(args.data) / "weights" / name
+    target = args.work / path.name.removesuffix(".gz")
+    target.write_bytes(gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes())
+    return target
+
+
+def compare_trainers(report, args, texts):
+    """The same merges out of the same text."""
+    def merges(path):
+        return [m if isinstance(m, str) else " ".join(m) for m in json.loads(path.read_text())["model"]["merges"]]
+
+    files = []
+    for i, text in enumerate(texts):
+        files.append(args.work / f"training-{i}.txt")
+        files[-1].write_text(text)
+    ours, theirs = args.work / "ours.json", args.work / "theirs.json"
+    common.ours(args, "tokenizer", "train", "--vocab-size", VOCAB_SIZE, "--out", ours, *files)
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.train_from_iterator(texts, trainers.BpeTrainer(
+        vocab_size=VOCAB_SIZE, min_frequency=2, special_tokens=["<|endoftext|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False))
+    tokenizer.save(str(theirs))
+    report.row(f"merges that the trainers learn from {sum(map(len, texts)) / 1e6:.1f} million characters", "tokenizers",
+               f"{len(merges(ours))} merges", merges(ours) == merges(theirs))
+    return ours, theirs
+
+
+def compare(report, args):
+    pieces = mixed_pieces(args)
+    if pieces is None:
+        report.skip("token ids", "all", "GATEWRIGHT_DATA has no text/ to take 10 MB from")
+        return
+    short, total = [], 0
+    for piece in pieces:
+        if total < LLAMA_BYTES:
+            short.append(piece)
+            total += len(piece.encode())
+    for name, path in zip(("our training", "their training"), compare_trainers(report, args, pieces[:12]), strict=True):
+        compare_hugging_face(report, args, name, path, short)
+    if not common.without(common.SMOLLM2, report, "SmolLM2's ids", "tokenizers"):
+        folder = args.work / "smollm2"
+        common.ours(args, "convert", common.SMOLLM2, folder)
+        compare_hugging_face(report, args, "SmolLM2, our tokenizer.json of its GGUF", folder / "tokenizer.json", pieces)
+        compare_hugging_face(report, args, "SmolLM2, the GGUF file itself", folder / "tokenizer.json", short, common.SMOLLM2)
+        compare_llama(report, args, "SmolLM2", common.SMOLLM2, short)
+    if not common.without(common.MINILM, report, "MiniLM's ids", "tokenizers"):
+        compare_hugging_face(report, args, "MiniLM", common.MINILM / "tokenizer.json", pieces)
+    for name, file in TOKENIZERS.items():
+        compare_hugging_face(report, args, name, unpacked(args, f"tokenizers/{file}"), pieces)
+    for name, file in SENTENCE_PIECE.items():
+        compare_sentence_piece(report, args, name, unpacked(args, f"tokenizers/{file}"), pieces)
+    for path in sorted((common.pathlib.Path(args.data) / "weights/gguf_vocab").glob("*.gguf.gz")):
+        name = path.name.removeprefix("ggml-vocab-").removesuffix(".gguf.gz")
+        compare_llama(report, args, f"{name} in GGUF", unpacked(args, f"gguf_vocab/{path.name}"), short)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    common.main("tokenizer", compare)

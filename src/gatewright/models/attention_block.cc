@@ -110,12 +110,6 @@ Tensor AttentionBlock::forward(const Tensor& normed, const RoutingRecord* heads,
   return heads ? attend_selectively(normed, heads->assignment, input) : attend(normed, input);
 }
 
-Tensor AttentionBlock::project(const Tensor& normed, const Tensor& weight, const Tensor& bias,
-                               const DecoderSpec& spec) const {
-  const Tensor projected = linear_layer(normed, weight, bias);
-  return spec.clip_qkv > 0 ? projected.clamp(-spec.clip_qkv, spec.clip_qkv) : projected;
-}
-
 Tensor AttentionBlock::mix(const Tensor& query, const Tensor& key, const Tensor& value, double scale,
                            const AttentionInput& in) const {
   const AttentionMask mask{
@@ -124,18 +118,24 @@ Tensor AttentionBlock::mix(const Tensor& query, const Tensor& key, const Tensor&
                   : attention(query, key, value, mask);
 }
 
+namespace {
+
+/// Within +- bound; 0: as it is. After the norm of the projection, as OLMoE of Transformers has it.
+Tensor clipped(const Tensor& x, double bound) { return bound > 0 ? x.clamp(-bound, bound) : x; }
+
+}  // namespace
+
 Tensor AttentionBlock::attend(const Tensor& normed, const AttentionInput& in) const {
   const int64_t rows = in.batch.rows(), length = in.batch.length();
-  Tensor query = project(normed, query_, query_bias_, in.spec),
-         key = project(normed, key_, key_bias_, in.spec);
-  const Tensor value = project(normed, value_, value_bias_, in.spec)
-                           .view({rows, length, in.spec.num_kv_heads, in.spec.head_dim});
+  Tensor query = linear_layer(normed, query_, query_bias_), key = linear_layer(normed, key_, key_bias_),
+         value = linear_layer(normed, value_, value_bias_);
   if (in.spec.query_key_norm == QueryKeyNorm::kProjection) {
     query = rms_norm(query, query_norm_, in.spec.rms_norm_eps);
     key = rms_norm(key, key_norm_, in.spec.rms_norm_eps);
   }
-  query = query.view({rows, length, in.spec.num_heads, in.spec.head_dim});
-  key = key.view({rows, length, in.spec.num_kv_heads, in.spec.head_dim});
+  query = clipped(query, in.spec.clip_qkv).view({rows, length, in.spec.num_heads, in.spec.head_dim});
+  key = clipped(key, in.spec.clip_qkv).view({rows, length, in.spec.num_kv_heads, in.spec.head_dim});
+  value = clipped(value, in.spec.clip_qkv).view({rows, length, in.spec.num_kv_heads, in.spec.head_dim});
   if (in.spec.query_key_norm == QueryKeyNorm::kHead) {
     query = rms_norm(query, query_norm_, in.spec.rms_norm_eps);
     key = rms_norm(key, key_norm_, in.spec.rms_norm_eps);

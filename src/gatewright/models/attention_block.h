@@ -36,10 +36,6 @@ class AttentionBlock {
   void collect(ParameterList& list) const;
 
  private:
-  /// What a query, key or value is before its heads: a projection with its bias, clamped where the model says
-  /// so.
-  Tensor project(const Tensor& normed, const Tensor& weight, const Tensor& bias,
-                 const DecoderSpec& spec) const;
   Tensor attend(const Tensor& normed, const AttentionInput& input) const;
   Tensor attend_latent(const Tensor& normed, const LatentAttentionSpec& latent,
                        const AttentionInput& input) const;

@@ -14,6 +14,7 @@
 #include "gatewright/formats/block_types.h"
 #include "gatewright/formats/gguf.h"
 #include "gatewright/formats/safetensors_folder.h"
+#include "gatewright/models/families/convert_encoder.h"
 
 namespace gatewright {
 namespace {
@@ -44,31 +45,6 @@ using Tensors = std::map<std::string, TensorView>;
 /// Under its name or, where a head lies beside the encoder, with "bert." before it.
 std::string published_name(const Tensors& tensors, const std::string& name) {
   return tensors.contains("bert." + name) ? "bert." + name : name;
-}
-
-std::string replaced(std::string text, std::string_view old, std::string_view with) {
-  const size_t at = text.find(old);
-  return at == std::string::npos ? text : text.replace(at, old.size(), with);
-}
-
-/// The name in GGUF.
-std::string gguf_name(std::string name) {
-  constexpr std::pair<std::string_view, std::string_view> parts[] = {
-      {"embeddings.word_embeddings", "token_embd"},
-      {"embeddings.position_embeddings", "position_embd"},
-      {"embeddings.token_type_embeddings", "token_types"},
-      {"embeddings.LayerNorm", "token_embd_norm"},
-      {"encoder.layer.", "blk."},
-      {"attention.self.query", "attn_q"},
-      {"attention.self.key", "attn_k"},
-      {"attention.self.value", "attn_v"},
-      {"attention.output.dense", "attn_output"},
-      {"attention.output.LayerNorm", "attn_output_norm"},
-      {"intermediate.dense", "ffn_up"},
-      {"output.dense", "ffn_down"},
-      {"output.LayerNorm", "layer_output_norm"}};
-  for (const auto& [published, gguf] : parts) name = replaced(std::move(name), published, gguf);
-  return name;
 }
 
 /// Fills the parameters, whatever the type of a tensor in the file.
@@ -141,7 +117,7 @@ Encoder load_gguf_encoder(const std::filesystem::path& path) {
   const EncoderSpec spec = gguf_encoder_spec(file);
   check_size(spec, file.file_bytes(), path.string());
   Encoder encoder(spec);
-  read_parameters(file.tensors(), encoder.parameters(), path.string(), gguf_name);
+  read_parameters(file.tensors(), encoder.parameters(), path.string(), encoder_gguf_name);
   return encoder;
 }
 

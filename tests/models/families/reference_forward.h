@@ -165,10 +165,10 @@ class ReferenceForward {
       const auto project = [&](const std::string& name, size_t count) {
         const std::string bias = a_.query_key_value_bias ? p + name + "_proj.bias" : "";
         Row y = product(x[t], p + name + "_proj.weight", static_cast<int64_t>(count * head), bias);
-        if (a_.clip_qkv > 0)
-          for (double& z : y) z = std::clamp(z, -a_.clip_qkv, a_.clip_qkv);
         if (name != "v" && a_.query_key_norm == QueryKeyNorm::kProjection)
           y = norm(y, weights(p + name + "_norm.weight"));
+        if (a_.clip_qkv > 0)
+          for (double& z : y) z = std::clamp(z, -a_.clip_qkv, a_.clip_qkv);
         return y;
       };
       const auto split = [&](const Row& all, const std::string& name, std::vector<std::vector<Row>>& into) {

@@ -8,22 +8,14 @@
 #include "gatewright/formats/block_types.h"
 #include "gatewright/formats/gguf.h"
 #include "gatewright/formats/safetensors_folder.h"
+#include "gatewright/models/families/convert_files.h"
 #include "gatewright/models/families/gguf_config.h"
 #include "gatewright/models/families/hf_config.h"
-#include "gatewright/text/gguf_vocabulary.h"
-#include "gatewright/text/tokenizer.h"
 
 namespace gatewright {
 namespace {
 
 constexpr int64_t kValuesAtOnce = int64_t{1} << 21;
-constexpr uint64_t kLargestText = 64 << 20;
-constexpr const char* kConfigKey = "gatewright.config";
-constexpr const char* kFileKey = "gatewright.file.";  // + a file's name: small files beside config.json
-constexpr const char* kTokenizerKey = "tokenizer.huggingface.json";
-constexpr const char* kTemplateKey = "tokenizer.chat_template";
-constexpr const char* kFilesBeside[] = {"tokenizer_config.json", "special_tokens_map.json",
-                                        "generation_config.json"};
 
 /// A row of the file that is written, as one of ours.
 struct Source {
@@ -177,77 +169,6 @@ std::string as_sentence(const std::vector<std::string>& things, const std::strin
   return text;
 }
 
-// --- the tokenizer's files ---
-
-void put_text(GgufMetadata& keys, const std::string& key, const std::filesystem::path& file) {
-  if (std::filesystem::exists(file)) keys.set(key, read_file(file, kLargestText));
-}
-
-/// What the files beside config.json say, as they stand.
-void add_files(GgufMetadata& keys, const ModelSource& in) {
-  keys.set(kConfigKey, in.config().dump());
-  put_text(keys, kTokenizerKey, in.folder() / "tokenizer.json");
-  put_text(keys, kTemplateKey, in.folder() / "chat_template.jinja");
-  for (const char* name : kFilesBeside) put_text(keys, std::string(kFileKey) + name, in.folder() / name);
-  const auto settings = keys.text_or(std::string(kFileKey) + "tokenizer_config.json", "");
-  if (settings.empty() || keys.contains(kTemplateKey)) return;
-  const Json json = parse_json(settings, "tokenizer_config.json");
-  if (json.is_object() && json.contains("chat_template") && json["chat_template"].is_string())
-    keys.set(kTemplateKey, json["chat_template"].get<std::string>());
-}
-
-/// The vocabulary of a GGUF file; nothing when it has none.
-std::optional<Tokenizer> tokenizer_in(const GgufMetadata& keys) {
-  if (!has_vocabulary(keys)) return std::nullopt;
-  return Tokenizer(definition_of(read_gguf_vocabulary(keys), keys.what()), keys.what());
-}
-
-void write_files(const std::filesystem::path& folder, const GgufMetadata& keys,
-                 const std::optional<Tokenizer>& tokenizer) {
-  const auto put = [&](const std::string& key, const std::string& name) {
-    if (const std::string text = keys.text_or(key, ""); !text.empty()) write_file(folder / name, text);
-  };
-  if (tokenizer && !keys.contains(kTokenizerKey)) {
-    tokenizer->save(folder / "tokenizer.json");
-    write_file(folder / "tokenizer_config.json", tokenizer->config_json());
-  }
-  put(kTokenizerKey, "tokenizer.json");
-  put(kTemplateKey, "chat_template.jinja");
-  for (const char* name : kFilesBeside) put(std::string(kFileKey) + name, name);
-}
-
-void copy_files(const std::filesystem::path& folder, const ModelSource& in) {
-  for (const std::string name : {"tokenizer.json", "tokenizer.model", "chat_template.jinja", kFilesBeside[0],
-                                 kFilesBeside[1], kFilesBeside[2]}) {
-    if (std::filesystem::exists(in.folder() / name))
-      write_file(folder / name, read_file(in.folder() / name, kLargestText));
-  }
-}
-
-/// The vocabulary of the folder's tokenizer, with a name for every row of the embedding.
-void add_vocabulary(GgufMetadata& keys, const ModelSource& in, ConvertReport& report) {
-  try {
-    GgufVocabulary vocabulary = gguf_vocabulary(Tokenizer::load(in.folder()).definition());
-    if (vocabulary.types.empty()) vocabulary.types.assign(vocabulary.tokens.size(), 1);
-    constexpr int64_t kUnused = 5;
-    for (int64_t id = std::ssize(vocabulary.tokens); id < in.architecture().vocab_size; ++id) {
-      vocabulary.tokens.push_back(fmt::format("[PAD{}]", id));
-      vocabulary.types.push_back(kUnused);
-      if (!vocabulary.scores.empty()) vocabulary.scores.push_back(-1000);
-    }
-    if (vocabulary.chat_template.empty()) vocabulary.chat_template = keys.text_or(kTemplateKey, "");
-    write_gguf_vocabulary(vocabulary, keys);
-  } catch (const Error& error) {
-    report.notes.push_back(
-        fmt::format("the file has no vocabulary that other programs read: {}", error.what()));
-  }
-}
-
-bool has_tokenizer(const std::filesystem::path& folder) {
-  return std::filesystem::exists(folder / "tokenizer.json") ||
-         std::filesystem::exists(folder / "tokenizer.model");
-}
-
 GgufMetadata metadata_for_gguf(const ModelSource& in, ConvertReport& report) {
   GgufMetadata keys = in.metadata();
   set_architecture(keys, in.architecture());
@@ -255,9 +176,8 @@ GgufMetadata metadata_for_gguf(const ModelSource& in, ConvertReport& report) {
   keys.set("general.quantization_version", uint32_t{2});
   const std::optional<DataType> type = type_of_config(in.config());
   keys.set("general.file_type", uint32_t{type == DataType::kF16 ? 1U : type == DataType::kBF16 ? 32U : 0U});
-  add_files(keys, in);
-  if (has_tokenizer(in.folder())) add_vocabulary(keys, in, report);
-  if (!keys.contains("tokenizer.ggml.model")) keys.set("tokenizer.ggml.model", "no_vocab");
+  const std::string note = add_files(keys, in.folder(), in.config(), in.architecture().vocab_size);
+  if (!note.empty()) report.notes.push_back(note);
   return keys;
 }
 
@@ -288,9 +208,7 @@ ConvertReport convert_to_folder(const ModelSource& in, const std::filesystem::pa
                                 const ConvertOptions& options) {
   const std::vector<FileTensor> files = file_tensors(in.tensors(), FileFormat::kHuggingFace);
   ConvertReport report{.tensors = std::ssize(files)};
-  OrderedJson config = in.config();
-  if (const std::string kept = in.metadata().text_or(kConfigKey, ""); !kept.empty())
-    config = OrderedJson::parse(parse_json(kept, kConfigKey).dump());
+  const OrderedJson kept = kept_config(in.metadata()), config = kept.empty() ? in.config() : kept;
   const std::optional<DataType> told = type_of_config(config);
   std::vector<TensorPlan> plans;
   int64_t unpacked = 0;
@@ -312,7 +230,7 @@ ConvertReport convert_to_folder(const ModelSource& in, const std::filesystem::pa
   const std::optional<Tokenizer> tokenizer = tokenizer_in(in.metadata());
   make_folder(folder);
   write_safetensors_folder(folder, with_progress(std::move(plans), options));
-  in.folder().empty() ? write_files(folder, in.metadata(), tokenizer) : copy_files(folder, in);
+  in.folder().empty() ? write_files(folder, in.metadata(), tokenizer) : copy_files(in.folder(), folder);
   write_file(folder / "config.json", config_from_architecture(in.architecture(), config).dump(2) + "\n");
   return report;
 }

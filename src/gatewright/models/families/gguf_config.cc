@@ -1,13 +1,13 @@
 #include "gatewright/models/families/gguf_config.h"
 
 #include <algorithm>
-#include <cmath>
-#include <cstring>
 #include <string>
 
 #include "gatewright/base/checked.h"
 #include "gatewright/base/nearest.h"
 #include "gatewright/base/quoted.h"
+#include "gatewright/models/families/gguf_keys.h"
+#include "gatewright/models/families/gguf_rotary.h"
 
 namespace gatewright {
 namespace {
@@ -17,36 +17,7 @@ constexpr const char* kOwnFamily =
     "gatewright.model_type";  // where an architecture stands for several families
 
 using Tensors = std::map<std::string, TensorView>;
-
-/// The keys of one architecture while they are read.
-struct Keys {
-  const GgufMetadata& metadata;
-  std::string prefix;  // "olmoe."
-
-  std::string key(const char* name) const { return prefix + name; }
-  bool has(const char* name) const { return metadata.contains(key(name)); }
-  int64_t size(const char* name) const {
-    const int64_t value = metadata.integer(key(name));
-    require(value >= 1 && value <= int64_t{1} << 24, "{}: {} must be in [1, {}], got {}", metadata.what(),
-            key(name), int64_t{1} << 24, value);
-    return value;
-  }
-  int64_t size_or(const char* name, int64_t otherwise) const { return has(name) ? size(name) : otherwise; }
-  /// The shortest decimal that rounds to the file's float32: what its writer had in mind.
-  double number_or(const char* name, double otherwise) const {
-    const double value = metadata.number_or(key(name), otherwise);
-    require(std::isfinite(value), "{}: {} must be a finite number", metadata.what(), key(name));
-    return std::stod(fmt::format("{}", static_cast<float>(value)));
-  }
-  /// One value for all layers, or an array with one for each.
-  std::vector<int64_t> each_layer(const char* name, size_t layers) const {
-    std::vector<int64_t> values = metadata.integers(key(name));
-    if (values.size() == 1) values.resize(layers, values[0]);
-    require(values.size() == layers, "{}: {} has {} entries for {} layers", metadata.what(), key(name),
-            values.size(), layers);
-    return values;
-  }
-};
+using Keys = GgufKeys;
 
 // --- family ---
 
@@ -72,77 +43,14 @@ const Family& family_of(const GgufMetadata& metadata, const std::string& archite
        did_you_mean(architecture, known));
 }
 
-// --- rotary embedding ---
-
-std::vector<float> floats_of(const TensorView& tensor, const std::string& what) {
-  require(tensor.dtype == DataType::kF32 && tensor.shape.size() == 1, "{}: {} must be a list of F32 values",
-          what, Quoted{tensor.name});
-  std::vector<float> values(tensor.data.size() / sizeof(float));
-  std::memcpy(values.data(), tensor.data.data(), tensor.data.size());
-  return values;
-}
-
-std::vector<double> factors_of(const Tensors& tensors, const char* name, const std::string& what) {
-  const auto it = tensors.find(name);
-  if (it == tensors.end()) return {};
-  const std::vector<float> values = floats_of(it->second, what);
-  return {values.begin(), values.end()};
-}
-
-/// The published Llama-3 rule that the list of divisors came from, so that config.json can tell it.
-void recognise_llama3(RotarySpec& rotary, int64_t width, const std::string& what) {
-  for (const float d : rotary.divisors)
-    require(std::isfinite(d) && d > 0, "{}: rope_freqs.weight holds {}, positive numbers are needed", what,
-            d);
-  RotarySpec rule = rotary;
-  rule.divisors.clear();
-  rule.factor = *std::ranges::max_element(rotary.divisors);
-  rule.original_positions = 8192;
-  const std::vector<float> expected = llama3_divisors(rule, width);
-  const bool same = std::ranges::equal(
-      expected, rotary.divisors, [](float a, float b) { return std::abs(a - b) <= 1e-4F * std::abs(b); });
-  if (same) rotary = rule, rotary.divisors = expected;
-}
-
-RotarySpec read_rotary(const Keys& k, const Tensors& tensors, int64_t width) {
-  RotarySpec rotary{.theta = k.number_or("rope.freq_base", 10000.0)};
-  const std::string& what = k.metadata.what();
-  const std::string type = k.metadata.text_or(k.key("rope.scaling.type"), "none");
-  rotary.factor = k.number_or("rope.scaling.factor", 1);
-  rotary.original_positions =
-      k.has("rope.scaling.original_context_length") ? k.size("rope.scaling.original_context_length") : 0;
-  rotary.attention_factor = k.number_or("rope.scaling.attn_factor", 0);
-  if (type == "linear") {
-    rotary.scaling = RotaryScaling::kLinear;
-  } else if (type == "yarn") {
-    rotary.scaling = RotaryScaling::kYarn;
-    rotary.mscale = rotary.mscale_all_dim = 10 * k.number_or("rope.scaling.yarn_log_multiplier", 0);
-    rotary.truncate = k.prefix != "gpt-oss.";
-  } else {
-    require(type == "none" || type == "longrope", "{}: rotary scaling {} is not known here", what,
-            Quoted{type});
-  }
-  rotary.long_factors = factors_of(tensors, "rope_factors_long.weight", what);
-  rotary.short_factors = factors_of(tensors, "rope_factors_short.weight", what);
-  if (!rotary.long_factors.empty()) {
-    rotary.scaling = RotaryScaling::kLongRope;
-    rotary.factor = static_cast<double>(k.size("context_length")) /
-                    static_cast<double>(std::max<int64_t>(rotary.original_positions, 1));
-  }
-  if (const auto it = tensors.find("rope_freqs.weight"); it != tensors.end()) {
-    rotary.scaling = RotaryScaling::kLlama3;
-    rotary.divisors = floats_of(it->second, what);
-    recognise_llama3(rotary, width, what);
-  }
-  return rotary;
-}
-
 // --- feed-forward ---
 
 /// width: of the layer's feed-forward, where experts have no key of their own.
 RoutedSpec read_routed(const Keys& k, const Family& family, int64_t width) {
-  RoutedSpec r{.width = k.has("expert_feed_forward_length") ? k.size("expert_feed_forward_length") : width};
-  r.renormalise = k.metadata.flag_or(k.key("expert_weights_norm"), family.renormalise);
+  RoutedSpec r{.width = k.size_or("expert_feed_forward_length", width), .renormalise = family.renormalise};
+  // llama.cpp reads this key for DeepSeek only, and writes false for all.
+  if (family.gguf == "deepseek2" || k.metadata.contains(kOwnFamily))
+    r.renormalise = k.metadata.flag_or(k.key("expert_weights_norm"), family.renormalise);
   r.scale = k.number_or("expert_weights_scale", 1);
   if (r.scale == 0) r.scale = 1;  // as files say it that mean none
   r.sigmoid = k.metadata.integer_or(k.key("expert_gating_func"), 1) == 2;
@@ -198,16 +106,15 @@ void read_layers(Architecture& a, const Keys& k, const Family& family, const Ten
 // --- attention ---
 
 void read_latent(Architecture& a, const Keys& k) {
-  LatentAttentionSpec latent{
-      .query_rank = k.has("attention.q_lora_rank") ? k.size("attention.q_lora_rank") : 0,
-      .key_value_rank = k.size("attention.kv_lora_rank"),
-      .rope_dim = k.size("rope.dimension_count")};
+  LatentAttentionSpec latent{.query_rank = k.size_or("attention.q_lora_rank", 0),
+                             .key_value_rank = k.size("attention.kv_lora_rank"),
+                             .rope_dim = k.size("rope.dimension_count")};
   // Older files give a head's sizes without _mla.
-  const int64_t head =
-      k.has("attention.key_length_mla") ? k.size("attention.key_length_mla") : k.size("attention.key_length");
+  const int64_t head = k.has_size("attention.key_length_mla") ? k.size("attention.key_length_mla")
+                                                              : k.size("attention.key_length");
   latent.nope_dim = head - latent.rope_dim;
-  latent.value_dim = k.has("attention.value_length_mla") ? k.size("attention.value_length_mla")
-                                                         : k.size("attention.value_length");
+  latent.value_dim = k.has_size("attention.value_length_mla") ? k.size("attention.value_length_mla")
+                                                              : k.size("attention.value_length");
   a.latent = latent;
   a.num_kv_heads = a.num_heads;
   a.head_dim = head;
@@ -254,21 +161,13 @@ Architecture architecture_from_gguf(const GgufMetadata& keys, const Tensors& ten
   a.vocab_size = vocabulary_size(k, tensors);
   a.tie_word_embeddings = !tensors.contains("output.weight");
   read_attention(a, k, family, tensors);
-  a.rotary = read_rotary(k, tensors, a.rotary_width());
+  a.rotary = rotary_from_gguf(k, tensors, a.rotary_width());
   read_layers(a, k, family, tensors);
   check_architecture(a, keys.what());
   return a;
 }
 
 namespace {
-
-void set_size(GgufMetadata& keys, const std::string& key, int64_t value) {
-  keys.set(key, checked_cast<uint32_t>(value, key));
-}
-
-void set_number(GgufMetadata& keys, const std::string& key, double value) {
-  keys.set(key, static_cast<float>(value));
-}
 
 /// Whether the dense layers can be told apart from the routed ones by a number.
 bool is_told_by_number(const Architecture& a, const Family& family) {
@@ -312,19 +211,6 @@ void set_routed(GgufMetadata& keys, const std::string& p, const Architecture& a,
   }
 }
 
-void set_rotary(GgufMetadata& keys, const std::string& p, const Architecture& a) {
-  const RotarySpec& r = a.rotary;
-  set_size(keys, p + "rope.dimension_count", a.rotary_width());
-  set_number(keys, p + "rope.freq_base", r.theta);
-  if (r.scaling == RotaryScaling::kNone || r.scaling == RotaryScaling::kLlama3) return;
-  keys.set(p + "rope.scaling.type", std::string(rotary_scaling_name(r.scaling)));
-  set_number(keys, p + "rope.scaling.factor", r.factor);
-  if (r.original_positions > 0)
-    set_size(keys, p + "rope.scaling.original_context_length", r.original_positions);
-  if (r.attention_factor > 0) set_number(keys, p + "rope.scaling.attn_factor", r.attention_factor);
-  if (r.mscale_all_dim > 0) set_number(keys, p + "rope.scaling.yarn_log_multiplier", 0.1 * r.mscale_all_dim);
-}
-
 void set_attention(GgufMetadata& keys, const std::string& p, const Architecture& a) {
   set_size(keys, p + "attention.head_count", a.num_heads);
   set_size(keys, p + "attention.head_count_kv", a.latent ? 1 : a.num_kv_heads);
@@ -343,10 +229,6 @@ void set_attention(GgufMetadata& keys, const std::string& p, const Architecture&
   set_size(keys, p + "attention.key_length_mla", l.nope_dim + l.rope_dim);
   set_size(keys, p + "attention.value_length_mla", l.value_dim);
 }
-
-}  // namespace
-
-namespace {
 
 /// Of the dense layers where experts have a key of their own, else of each layer.
 void set_widths(GgufMetadata& keys, const std::string& key, const Architecture& a, const Family& family) {
@@ -376,7 +258,7 @@ void set_architecture(GgufMetadata& keys, const Architecture& a) {
   set_widths(keys, p + "feed_forward_length", a, family);
   set_size(keys, p + "vocab_size", a.vocab_size);
   set_attention(keys, p, a);
-  set_rotary(keys, p, a);
+  set_rotary(keys, p, a.rotary, a.rotary_width());
   const auto slides = std::ranges::find_if(a.layers, [](const ArchitectureLayer& l) { return l.window > 0; });
   if (slides != a.layers.end()) set_size(keys, p + "attention.sliding_window", slides->window);
   set_routed(keys, p, a, family);
@@ -392,12 +274,26 @@ std::map<std::string, std::vector<float>> rotary_tensors(const Architecture& a) 
 
 std::vector<std::string> beyond_llama_cpp(const Architecture& a) {
   std::vector<std::string> beyond;
-  if (a.first_routed() && (!a.uniform_experts() || !is_told_by_number(a, *find_family(a.family))))
+  const Family& family = *find_family(a.family);
+  if (a.first_routed() && (!a.uniform_experts() || !is_told_by_number(a, family)))
     beyond.emplace_back(
         "layers with other numbers of experts, or of experts a token, or dense ones among them");
   if (a.family == "olmoe" && a.num_kv_heads != a.num_heads)
     beyond.emplace_back("OLMoE with fewer key-value heads than heads");
+  const auto slides = [](const ArchitectureLayer& layer) { return layer.window > 0; };
+  if (a.family != "gpt_oss" && std::ranges::any_of(a.layers, slides))
+    beyond.emplace_back("a sliding window (llama.cpp looks at everything)");
+  if (a.clip_qkv > 0) beyond.emplace_back("clipped queries, keys and values (llama.cpp doesn't clip)");
+  if (a.rotary.scaling == RotaryScaling::kYarn && !a.rotary.truncate)
+    beyond.emplace_back("YaRN between fractions of dimensions (llama.cpp rounds to whole ones)");
+  // It takes 26 and 27 layers for a sign of it.
+  if (a.latent && a.latent->query_rank == 0 && a.num_layers() != 26 && a.num_layers() != 27)
+    beyond.emplace_back("latent attention with a single query matrix, but for 26 or 27 layers");
   const RoutedSpec* routed = a.first_routed();
+  if (routed && family.gguf != "deepseek2" && family.gguf != "gpt-oss" &&
+      routed->renormalise != family.renormalise)
+    beyond.emplace_back(routed->renormalise ? "expert weights divided by their sum (llama.cpp leaves them)"
+                                            : "expert weights as they are (llama.cpp divides by their sum)");
   if (a.family == "deepseek_v2" && routed && routed->num_groups > 1)
     beyond.emplace_back(
         "groups of experts ranked by their best one (llama.cpp takes the sum of the two best)");

@@ -11,6 +11,7 @@ namespace gatewright {
 namespace {
 
 constexpr int64_t kMostLayers = 1024;
+constexpr const char* kNumExpertsKeys[] = {"num_experts", "num_local_experts", "n_routed_experts"};
 
 /// One config.json while it is read.
 struct Config {
@@ -68,6 +69,12 @@ RotaryScaling parse_scaling(const std::string& type, std::string_view what) {
        Quoted{type});
 }
 
+/// Rounded to float32, as GGUF stores them: the same angles from both formats.
+std::vector<double> as_floats(std::vector<double> values) {
+  for (double& v : values) v = static_cast<double>(static_cast<float>(v));
+  return values;
+}
+
 void read_scaling(RotarySpec& rotary, const Config& c, const Config& whole) {
   rotary.scaling = parse_scaling(c.text("rope_type", c.text("type", "default")), c.what);
   rotary.theta = c.number("rope_theta", rotary.theta);
@@ -87,8 +94,8 @@ void read_scaling(RotarySpec& rotary, const Config& c, const Config& whole) {
   rotary.truncate = c.flag("truncate", true);
   rotary.mscale = c.number("mscale", 0);
   rotary.mscale_all_dim = c.number("mscale_all_dim", 0);
-  rotary.short_factors = c.numbers("short_factor");
-  rotary.long_factors = c.numbers("long_factor");
+  rotary.short_factors = as_floats(c.numbers("short_factor"));
+  rotary.long_factors = as_floats(c.numbers("long_factor"));
 }
 
 RotarySpec read_rotary(const Config& c) {
@@ -175,6 +182,15 @@ bool is_routed_family(const Family& family) {
          family.model_type != "llama" && family.model_type != "mistral";
 }
 
+/// The key of the number of experts: the family's own, or another family's, as Transformers 5 writes it.
+std::string num_experts_key(const Family& family, const Config& c) {
+  if (c.has(family.num_experts_key.c_str())) return family.num_experts_key;
+  for (const char* key : kNumExpertsKeys) {
+    if (c.has(key)) return key;
+  }
+  return family.num_experts_key;
+}
+
 /// Which layers of a routed family are dense all the same.
 bool is_dense_layer(const Family& family, const Config& c, int64_t layer) {
   if (!is_routed_family(family)) return true;
@@ -207,7 +223,7 @@ void read_layers(Architecture& a, const Family& family, const Config& c) {
   const std::vector<int64_t> width = c.each_layer("intermediate_size", count);
   std::vector<int64_t> experts(count, 0), top_k(count, 0);
   if (is_routed_family(family)) {
-    experts = c.each_layer(family.num_experts_key.c_str(), count);
+    experts = c.each_layer(num_experts_key(family, c).c_str(), count);
     top_k = c.each_layer("num_experts_per_tok", count);
   }
   for (size_t i = 0; i < count; ++i) {
@@ -324,6 +340,9 @@ void write_deepseek(OrderedJson& json, const Architecture& a, const RoutedSpec& 
 void write_routed(OrderedJson& json, const Architecture& a, const Family& family) {
   const RoutedSpec* routed = a.first_routed();
   if (!routed) return;
+  for (const char* key : kNumExpertsKeys) {
+    if (key != family.num_experts_key) json.erase(key);
+  }
   json[family.num_experts_key] = one_or_each(a, family, [](const RoutedSpec& r) { return r.num_experts; });
   json["num_experts_per_tok"] = one_or_each(a, family, [](const RoutedSpec& r) { return r.top_k; });
   if (family.model_type != "mixtral" && family.model_type != "gpt_oss")
@@ -350,6 +369,20 @@ void write_window(OrderedJson& json, const Architecture& a, const Family& family
   json["layer_types"] = OrderedJson::array();
   for (const ArchitectureLayer& layer : a.layers)
     json["layer_types"].push_back(slides(layer) ? "sliding_attention" : "full_attention");
+}
+
+/// In the form that the file had: one object (Transformers 5), or two keys.
+void write_rotary(OrderedJson& json, const RotarySpec& rotary) {
+  const bool scaled = rotary.scaling != RotaryScaling::kNone;
+  if (!json.contains("rope_parameters")) {
+    json["rope_theta"] = rotary.theta;
+    if (scaled) json["rope_scaling"] = scaling_json(rotary);
+    return;
+  }
+  json["rope_parameters"] = scaled ? scaling_json(rotary) : OrderedJson{{"rope_type", "default"}};
+  json["rope_parameters"]["rope_theta"] = rotary.theta;
+  json.erase("rope_theta");
+  json.erase("rope_scaling");
 }
 
 void write_latent(OrderedJson& json, const LatentAttentionSpec& latent) {
@@ -381,8 +414,7 @@ OrderedJson config_from_architecture(const Architecture& a, const OrderedJson& c
   json["hidden_act"] = "silu";
   json["rms_norm_eps"] = a.rms_norm_eps;
   json["tie_word_embeddings"] = a.tie_word_embeddings;
-  json["rope_theta"] = a.rotary.theta;
-  if (a.rotary.scaling != RotaryScaling::kNone) json["rope_scaling"] = scaling_json(a.rotary);
+  write_rotary(json, a.rotary);
   if (family.gguf == "qwen2moe" || family.gguf == "qwen2") {
     if (!a.query_key_value_bias) json["qkv_bias"] = false;
   } else {
@@ -400,6 +432,8 @@ std::vector<std::string> beyond_transformers(const Architecture& a) {
   if (a.first_routed() && (!a.uniform_experts() || !is_told_by_keys(a, *find_family(a.family))))
     beyond.emplace_back(
         "layers with other numbers of experts, or of experts a token, or dense ones among them");
+  if (a.rotary.scaling == RotaryScaling::kLlama3 && a.rotary.original_positions == 0)
+    beyond.emplace_back("rotary frequencies divided by a list that follows no Llama-3 rule");
   return beyond;
 }
 

@@ -1,0 +1,30 @@
+// What lies beside a model's weights, config.json and the tokenizer's files, as keys of a GGUF file and back.
+#pragma once
+
+#include <filesystem>
+#include <optional>
+#include <string>
+
+#include "gatewright/base/json.h"
+#include "gatewright/formats/gguf_metadata.h"
+#include "gatewright/text/tokenizer.h"
+
+namespace gatewright {
+
+/// The configuration, the small files beside it and the tokenizer of a model's folder. vocab_size: rows of
+/// the embedding, each of which gets a name. Gives a sentence when other programs can't read the vocabulary,
+/// else "".
+std::string add_files(GgufMetadata& keys, const std::filesystem::path& folder, const OrderedJson& config,
+                      int64_t vocab_size);
+
+/// The configuration that add_files kept; an empty object when there is none.
+OrderedJson kept_config(const GgufMetadata& keys);
+/// The vocabulary of a GGUF file; nothing when it has none.
+std::optional<Tokenizer> tokenizer_in(const GgufMetadata& keys);
+
+/// The files that add_files kept or, where there are none, made from the vocabulary.
+void write_files(const std::filesystem::path& folder, const GgufMetadata& keys,
+                 const std::optional<Tokenizer>& tokenizer);
+void copy_files(const std::filesystem::path& from, const std::filesystem::path& to);
+
+}  // namespace gatewright

@@ -1,0 +1,132 @@
+#!/usr/bin/env python3
+"""SmolLM2 against llama.cpp: greedy continuations, perplexity, and the files that the two quantisers make."""
+import json
+
+import numpy as np
+
+import common
+import llama
+
+PROMPTS = """The capital of France is
+Once upon a time there was a little
+Water boils at a temperature of
+def fibonacci(n):
+The three primary colours are
+In 1969, the first man
+My favourite food is pizza because
+The mitochondria is the
+To bake a simple bread you need
+#include <stdio.h>
+The quick brown fox
+Photosynthesis is the process by which
+Dear Sir or Madam,
+The best way to learn a language is
+Roses are red, violets are
+SELECT name FROM users WHERE
+The largest planet of the solar system is
+If it rains tomorrow, we will
+A prime number is a number that
+He opened the door and saw""".split("\n")
+CONTINUED = 32  # tokens
+WINDOW, WINDOWS = 256, 32
+TIE = 0.5  # logits of the two best that are nearer may change places between the packed file's two ways to multiply
+F32_TIE = 1e-3
+FILE_TYPES = {"q8_0": 7, "q4_0": 2, "q4_k": 14, "q5_k": 16, "q6_k": 18}  # the S mixes of llama.cpp, general.file_type
+
+
+def first_difference(context, prompt, continued):
+    """Where llama.cpp, given our words so far, would have gone on otherwise: (place, its margin), or None."""
+    context.forget()
+    logits = context.feed(prompt + continued[:-1])[len(prompt) - 1:]
+    for place, (row, token) in enumerate(zip(logits, continued, strict=True)):
+        best = int(row.argmax())
+        if best != token:
+            return place, float(row[best] - row[token])
+    return None
+
+
+def compare_greedy(report, args, path, name, tie):
+    with llama.Model(path) as model, llama.Context(model, 256) as context:
+        differences = []
+        for prompt in PROMPTS:
+            said = json.loads(common.ours(args, "generate", path, "--prompt", prompt, "--temperature", 0, "--tokens", CONTINUED,
+                                          "--no-stop", "--json"))["tokens"]
+            found = first_difference(context, model.tokenize(prompt), said)
+            if found:
+                differences.append((prompt, *found))
+    worst = max((margin for _, _, margin in differences), default=0)
+    told = f"{len(PROMPTS) - len(differences)} of {len(PROMPTS)} prompts the same for {CONTINUED} tokens"
+    if differences:
+        told += "; margins at the first other token: " + ", ".join(f"{m:.3g}" for _, _, m in differences)
+    report.row(f"greedy tokens, {name}", "llama.cpp", told, worst <= tie)
+
+
+def negative_log_likelihoods(context, windows):
+    """Of each token of the windows (lists of inputs and targets), in nats."""
+    losses = []
+    for tokens, targets in windows:
+        context.forget()
+        logits = context.feed(tokens).astype(np.float64)
+        top = logits.max(axis=1)
+        log_sum = top + np.log(np.exp(logits - top[:, None]).sum(axis=1))
+        losses += list(log_sum - logits[np.arange(len(targets)), targets])
+    return losses
+
+
+def compare_perplexity(report, args, path, name, text):
+    """The windows of `gatewright evaluate`: the end of text before and after the document, cut every WINDOW tokens."""
+    file = args.work / "pages.txt"
+    with llama.Model(path) as model:
+        end = int(llama.llama_cpp.llama_vocab_eos(model.vocabulary))
+        while len(model.tokenize(text)) >= WINDOW * WINDOWS:  # whole lines that fit
+            text = text[:text.rfind("\n", 0, int(len(text) * 0.97)) + 1]
+        file.write_text(text)
+        ids = [end] + model.tokenize(text) + [end]
+        places = range(0, len(ids) - 1, WINDOW)
+        windows = [(ids[i:min(i + WINDOW, len(ids) - 1)], ids[i + 1:i + WINDOW + 1]) for i in places]
+        with llama.Context(model, WINDOW) as context:
+            losses = negative_log_likelihoods(context, windows)
+    theirs = float(np.exp(np.mean(losses)))
+    ours = json.loads(common.ours(args, "evaluate", path, "--data", file, "--sequence-length", WINDOW, "--json"))
+    difference = ours["perplexity"] / theirs - 1
+    same = ours["tokens"] == len(losses)
+    report.row(f"perplexity of WikiText-2, {len(losses)} tokens, {name}", "llama.cpp",
+               f"{ours['perplexity']:.4f}, theirs {theirs:.4f} ({100 * difference:+.4f} %)"
+               + ("" if same else f"; {ours['tokens']} tokens of ours"), abs(difference) < 1e-3 and same)
+    return file
+
+
+def compare_quantisers(report, args, full, pages):
+    """KL divergence from the unpacked file of ours and of llama.cpp's file of the same type."""
+    for name, number in FILE_TYPES.items():
+        mine, theirs = args.work / f"ours-{name}.gguf", args.work / f"theirs-{name}.gguf"
+        common.ours(args, "quantize", full, mine, "--type", name)
+        llama.quantize(full, theirs, number)
+        kl = [json.loads(common.ours(args, "evaluate", path, "--against", full, "--data", pages, "--sequence-length", WINDOW,
+                                     "--tokens", 2048, "--json"))["mean_kl"] for path in (mine, theirs)]
+        sizes = [path.stat().st_size / 1e6 for path in (mine, theirs)]
+        report.row(f"KL divergence of a {name} file from F32", "llama.cpp",
+                   f"{kl[0]:.5f} at {sizes[0]:.1f} MB, theirs {kl[1]:.5f} at {sizes[1]:.1f} MB", kl[0] <= 1.05 * kl[1])
+        mine.unlink(), theirs.unlink()
+
+
+def compare(report, args):
+    if common.without(common.SMOLLM2, report, "SmolLM2", "llama.cpp"):
+        return
+    full_folder, full = args.work / "smollm2", args.work / "smollm2-f32.gguf"
+    common.ours(args, "convert", common.SMOLLM2, full_folder)
+    common.ours(args, "convert", full_folder, full)
+    files = ((common.SMOLLM2, "Q4_1", TIE), (full, "F32", F32_TIE))
+    for path, name, tie in files:
+        compare_greedy(report, args, path, name, tie)
+    text = common.data_text(args, "text/wikitext2_test.txt.gz")
+    if text is None:
+        report.skip("perplexity and quantisers", "llama.cpp", "GATEWRIGHT_DATA has no text/wikitext2_test.txt.gz")
+        return
+    for path, name, _ in files:
+        pages = compare_perplexity(report, args, path, name, text[:80000])
+    compare_quantisers(report, args, full, pages)
+
+
+if __name__ == "__main__":
+    common.main("smollm2", compare)
