@@ -47,8 +47,8 @@ class QuantizeRules {
   std::vector<Rule> rules_;
 };
 
-/// What a row of so many values gets when `type` is wanted: another type where they are no whole blocks of it,
-/// as llama.cpp chooses it.
+/// What a row of so many values gets when `type` is wanted: another type where they are no whole blocks of
+/// it, as llama.cpp chooses it.
 DataType fitting_type(DataType type, int64_t row);
 
 /// general.file_type of a model that is mostly of this type.

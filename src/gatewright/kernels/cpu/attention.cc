@@ -3,8 +3,8 @@
 #include <cmath>
 #include <limits>
 
-#include "gatewright/base/parallel.h"
 #include "gatewright/base/cpu_targets.h"
+#include "gatewright/base/parallel.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "gatewright/kernels/cpu/attention.cc"

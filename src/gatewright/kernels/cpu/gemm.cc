@@ -1,7 +1,7 @@
 #include "gatewright/kernels/cpu/gemm.h"
 
-#include "gatewright/base/parallel.h"
 #include "gatewright/base/cpu_targets.h"
+#include "gatewright/base/parallel.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "gatewright/kernels/cpu/gemm.cc"

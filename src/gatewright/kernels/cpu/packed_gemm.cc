@@ -1,10 +1,10 @@
 #include "gatewright/kernels/cpu/packed_gemm.h"
 
+#include "gatewright/base/cpu_targets.h"
 #include "gatewright/base/parallel.h"
 #include "gatewright/formats/block_types.h"
 #include "gatewright/kernels/cpu/gemm.h"
 #include "gatewright/kernels/cpu/scratch.h"
-#include "gatewright/base/cpu_targets.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "gatewright/kernels/cpu/packed_gemm.cc"

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
-#include "gatewright/base/parallel.h"
 #include "gatewright/base/cpu_targets.h"
+#include "gatewright/base/parallel.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "gatewright/kernels/cpu/rms_norm.cc"
