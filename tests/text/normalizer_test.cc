@@ -27,6 +27,25 @@ TEST(Normalizer, BringsTextIntoNormalForms) {
   EXPECT_EQ(normal({{"type", "NFC"}}, "a\xFF\u0301"), "a\xFF\u0301") << "bytes that are no UTF-8 stay";
 }
 
+TEST(Normalizer, LeavesWhatUnicode9DidNotHave) {
+  // U+10F46 (Unicode 11) and U+11938 (Unicode 13) are marks today: they would move, compose and go away.
+  EXPECT_EQ(normal({{"type", "NFC"}}, "a\U00010F46\u0323\u0301"), "a\U00010F46\u0323\u0301");
+  EXPECT_EQ(normal({{"type", "NFD"}}, "\u00E9\U00011938\u0301\u0323"), "e\u0301\U00011938\u0323\u0301");
+  EXPECT_EQ(normal({{"type", "NFKC"}}, "\u32FF\uFB01"), "\u32FFfi") << "the era of 2019";
+  EXPECT_EQ(normal({{"type", "StripAccents"}}, "a\U00010F46\u0301"), "a\U00010F46");
+  EXPECT_EQ(normal({{"type", "StripAccents"}}, "a\u08D4"), "a") << "a mark of Unicode 9";
+}
+
+TEST(Normalizer, SeesWithUnicode8WhatBertLooksAt) {
+  const Json bert = {{"type", "BertNormalizer"}};
+  EXPECT_EQ(normal(bert, "a\u08D4\u0301"), "a\u08D4") << "a mark since Unicode 9";
+  EXPECT_EQ(normal(bert, "a\u08E2\u061C"), "a\u08E2") << "a format character since Unicode 9";
+  EXPECT_TRUE(is_punctuation(0x2E42));
+  EXPECT_FALSE(is_punctuation(0x2E43)) << "since Unicode 9";
+  EXPECT_TRUE(is_punctuation('+'));
+  EXPECT_FALSE(is_punctuation(0xD7));
+}
+
 TEST(Normalizer, ComposesPartByPartAsTheWhole) {
   RandomStream random(31, "nfc");
   for (int round = 0; round < 5000; ++round) {
@@ -72,6 +91,7 @@ TEST(Normalizer, CleansAsBertDoes) {
                      {"strip_accents", nullptr},
                      {"lowercase", true}};
   EXPECT_EQ(normal(bert, std::string("H\u00E9\0\t\u00AD\u65E5x", 11)), "he \u0020\u65E5 x");
+  EXPECT_EQ(normal(bert, "a\u0085b\vc\u00A0d"), "abc d") << "spaces that are controls go away";
   Json cased = bert;
   cased["lowercase"] = false;
   EXPECT_EQ(normal(cased, "H\u00E9"), "H\u00E9");

@@ -61,6 +61,24 @@ TEST(Tokenizer, DoesNotMergeAcrossWords) {
   EXPECT_EQ(pieces(tokenizer, "b b"), (std::vector<std::string>{"b", " b"}));
 }
 
+TEST(Tokenizer, MergesAcrossBytesThatHaveNoToken) {
+  // As SmolLM2, whose training text had no character of some planes, and so no token of their first bytes.
+  BpeVocabulary vocabulary = vocabulary_with({{"a", "z"}, {"\x90", "\x80"}, {" ", "\x90\x80"}});
+  std::string& missing = *std::ranges::find(vocabulary.tokens, "\xF1");
+  missing = "<none>";  // a token that no text gives
+  const Tokenizer tokenizer(vocabulary);
+  EXPECT_FALSE(tokenizer.lossless());
+  EXPECT_EQ(pieces(tokenizer, "a\xF1z"), (std::vector<std::string>{"a", "z"})) << "two words";
+  EXPECT_EQ(pieces(tokenizer, " \U00050000"), (std::vector<std::string>{" \x90\x80", "\x80"}));
+  EXPECT_EQ(pieces(tokenizer, "\U00050000\U00050000"),
+            (std::vector<std::string>{"\x90\x80", "\x80", "\x90\x80", "\x80"}));
+  EXPECT_TRUE(tokenizer.encode("\xF1").empty());
+  TokenizerDefinition with_unknown = tokenizer.definition();
+  with_unknown.unknown = static_cast<int32_t>(&missing - vocabulary.tokens.data());
+  EXPECT_EQ(pieces(Tokenizer(with_unknown), " \U00050000"),
+            (std::vector<std::string>{" ", "<none>", "\x90\x80", "\x80"}));
+}
+
 TEST(Tokenizer, IsLosslessOnAnyBytes) {
   const Tokenizer tokenizer(vocabulary_with({{"\xC3", "\xA9"}, {" ", "\xC3\xA9"}, {"\xFF", "\xFF"}}));
   RandomStream random(1, "lossless");

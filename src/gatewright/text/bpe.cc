@@ -60,6 +60,7 @@ BpeMerger::BpeMerger(const TokenizerDefinition& definition, std::string_view wha
     require(table_.insert(merge.left, merge.right, merged).is_new, "{}: merge {} repeats an earlier one",
             what, rank);
   }
+  may_leave_out_ = unknown_.leaves_out() && !knows_every_byte();
 }
 
 bool BpeMerger::knows_every_byte() const {
@@ -74,10 +75,26 @@ FirstToken BpeMerger::first(std::string_view word, uint32_t place) const {
   return {found == character_token_.end() ? -1 : found->second, c.size};
 }
 
+std::string BpeMerger::without_unknown(std::string_view word) const {
+  std::string kept;
+  for (size_t place = 0; place < word.size();) {
+    const FirstToken token = first(word, static_cast<uint32_t>(place));
+    if (token.id >= 0) kept.append(word, place, token.size);
+    place += token.size;
+  }
+  return kept;
+}
+
 void BpeMerger::encode_word(std::string_view word, std::vector<int32_t>& out) const {
   if (ignore_merges_) {
     const auto found = whole_words_.find(word);
     if (found != whole_words_.end()) return out.push_back(found->second);
+  }
+  std::string kept;
+  if (may_leave_out_) {
+    kept = without_unknown(word);
+    if (kept.empty()) return;
+    word = kept;
   }
   TokenSink sink(unknown_, fuse_unknown_, out);
   MergeLoop<BpeMerger>::run(*this, word, [&](int32_t id, std::string_view text) { sink.add(id, text); });

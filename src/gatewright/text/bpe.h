@@ -3,6 +3,7 @@
 
 #include <array>
 #include <cstdint>
+#include <string>
 #include <string_view>
 #include <unordered_map>
 #include <vector>
@@ -14,7 +15,7 @@
 namespace gatewright {
 
 /// Merges words by rank, lowest first, leftmost on a tie. A byte (or character) without a token becomes what
-/// UnknownText says.
+/// UnknownText says; where that is nothing, its neighbours merge as if it was not there.
 class BpeMerger final : public TokenizerModel {
  public:
   /// Errors name `what`: a merge whose tokens do not exist or do not fit together, or that would make a
@@ -33,7 +34,10 @@ class BpeMerger final : public TokenizerModel {
   }
 
  private:
+  std::string without_unknown(std::string_view word) const;
+
   bool byte_level_, fuse_unknown_, ignore_merges_;
+  bool may_leave_out_ = false;  // a byte or character may have no token and leave none
   std::array<int32_t, 256> byte_token_;
   std::unordered_map<uint32_t, int32_t> character_token_;      // by code point
   std::unordered_map<std::string_view, int32_t> whole_words_;  // where merges are ignored for them

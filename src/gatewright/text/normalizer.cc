@@ -183,8 +183,9 @@ class BertNormalizer final : public Normalizer::Step {
  private:
   void clean(uint32_t code, std::string_view bytes, std::string& out) const {
     if (options_.clean_text) {
-      if (code == '\t' || code == '\n' || code == '\r' || is_space(code)) return out.push_back(' ');
-      if (code == 0 || code == 0xFFFD || is_control(code)) return;
+      const bool separates = code == '\t' || code == '\n' || code == '\r';
+      if (code == 0 || code == 0xFFFD || (is_control(code) && !separates)) return;
+      if (separates || is_space(code)) return out.push_back(' ');
     }
     const bool apart = options_.handle_chinese_chars && code >= 0x3400 && is_han(code);
     if (apart) out.push_back(' ');

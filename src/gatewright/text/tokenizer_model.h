@@ -33,6 +33,8 @@ class UnknownText {
  public:
   UnknownText(const TokenizerDefinition& definition, std::string_view what);
   void encode(std::string_view text, std::vector<int32_t>& out) const;
+  /// Whether it stands for nothing.
+  bool leaves_out() const { return bytes_.empty() && !unknown_; }
 
  private:
   std::optional<int32_t> unknown_;

@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <memory>
 #include <new>
+#include <vector>
 
 #include "gatewright/base/error.h"
 #include "gatewright/text/unicode_classes.h"
@@ -12,6 +13,51 @@
 
 namespace gatewright {
 namespace {
+
+struct CodeRange {
+  uint32_t first, last;
+};
+
+#include "gatewright/text/unicode_8_ranges.inc"
+#include "gatewright/text/unicode_9_ranges.inc"
+
+/// What the published tokenizers were trained with: their program knows other versions of Unicode for some
+/// questions, and the same text must give the same tokens.
+enum OldTrait : uint8_t {
+  kUnassignedIn9 = 1,
+  kMarkIn9 = 2,
+  kPunctuationIn8 = 4,
+  kNonspacingMarkIn8 = 8,
+  kControlIn8 = 16
+};
+
+class OldTraits {
+ public:
+  OldTraits() : traits_(0x110000) {
+    mark(kUnassigned9, kUnassignedIn9);
+    mark(kMarks9, kMarkIn9);
+    mark(kPunctuation8, kPunctuationIn8);
+    mark(kNonspacingMarks8, kNonspacingMarkIn8);
+    mark(kControls8, kControlIn8);
+  }
+  bool has(uint32_t code, OldTrait trait) const {
+    return code < traits_.size() && (traits_[code] & trait) != 0;
+  }
+
+ private:
+  template <size_t N>
+  void mark(const CodeRange (&ranges)[N], OldTrait trait) {
+    for (const CodeRange& range : ranges)
+      for (uint32_t code = range.first; code <= range.last; ++code) traits_[code] |= trait;
+  }
+
+  std::vector<uint8_t> traits_;
+};
+
+bool has(uint32_t code, OldTrait trait) {
+  static const OldTraits traits;
+  return traits.has(code, trait);
+}
 
 utf8proc_category_t category(uint32_t code) {
   return code == kInvalidUtf8 ? UTF8PROC_CATEGORY_SO : utf8proc_category(static_cast<utf8proc_int32_t>(code));
@@ -37,6 +83,9 @@ void append_valid(NormalForm form, std::string_view text, std::string& out) {
   out.append(reinterpret_cast<const char*>(made), static_cast<size_t>(size));
 }
 
+/// A character that normal forms leave where and as it is, since Unicode 9 did not have it.
+bool too_new(uint32_t code) { return code >= 0x300 && has(code, kUnassignedIn9); }
+
 /// In NFC, and neither composing with what stands before it nor moved by it.
 bool inert_in_nfc(uint32_t code) {
   return code < 0x300 || (code >= 0x400 && code < 0x483) || (code >= 0x3041 && code <= 0x3096) ||
@@ -49,18 +98,19 @@ bool inert_in_nfc(uint32_t code) {
 void append_nfc(std::string_view text, std::string& out) {
   const char* const end = text.data() + text.size();
   const char* done = text.data();
-  const char* last = nullptr;  // the inert character before `at`
+  const char* last = nullptr;  // the inert character before `at`, where what follows may compose with it
+  const auto apart = [](uint32_t code) { return code == kInvalidUtf8 || too_new(code); };
   for (const char* at = text.data(); at < end;) {
     const Utf8Character c = decode_utf8(at, end);
-    if (c.code == kInvalidUtf8 || inert_in_nfc(c.code)) {
-      last = c.code == kInvalidUtf8 ? nullptr : at;
+    if (inert_in_nfc(c.code) || apart(c.code)) {
+      last = apart(c.code) ? nullptr : at;
       at += c.size;
       continue;
     }
     const char* const begin = last ? last : at;
     while (at < end) {
       const Utf8Character next = decode_utf8(at, end);
-      if (next.code == kInvalidUtf8 || inert_in_nfc(next.code)) break;
+      if (inert_in_nfc(next.code) || apart(next.code)) break;
       at += next.size;
     }
     out.append(done, begin);
@@ -86,10 +136,10 @@ void append_normal(NormalForm form, std::string_view text, std::string& out) {
   const char* begin = text.data();
   for (const char* at = begin; at < end;) {
     const Utf8Character c = decode_utf8(at, end);
-    if (c.code == kInvalidUtf8) {
+    if (c.code == kInvalidUtf8 || too_new(c.code)) {
       append_valid(form, {begin, static_cast<size_t>(at - begin)}, out);
-      out.push_back(*at);
-      begin = at + 1;
+      out.append(at, c.size);
+      begin = at + c.size;
     }
     at += c.size;
   }
@@ -109,27 +159,16 @@ bool is_punctuation(uint32_t code) {
   if (code < 0x80)
     return (code >= 33 && code <= 47) || (code >= 58 && code <= 64) || (code >= 91 && code <= 96) ||
            (code >= 123 && code <= 126);
-  const utf8proc_category_t c = category(code);
-  return c >= UTF8PROC_CATEGORY_PC && c <= UTF8PROC_CATEGORY_PO;
+  return has(code, kPunctuationIn8);
 }
 
-bool is_nonspacing_mark(uint32_t code) { return category(code) == UTF8PROC_CATEGORY_MN; }
-
-bool is_mark(uint32_t code) {
-  const utf8proc_category_t c = category(code);
-  return c == UTF8PROC_CATEGORY_MN || c == UTF8PROC_CATEGORY_MC || c == UTF8PROC_CATEGORY_ME;
-}
-
-bool is_control(uint32_t code) {
-  const utf8proc_category_t c = category(code);
-  return c == UTF8PROC_CATEGORY_CC || c == UTF8PROC_CATEGORY_CF || c == UTF8PROC_CATEGORY_CS ||
-         c == UTF8PROC_CATEGORY_CO;
-}
+bool is_nonspacing_mark(uint32_t code) { return has(code, kNonspacingMarkIn8); }
+bool is_mark(uint32_t code) { return has(code, kMarkIn9); }
+bool is_control(uint32_t code) { return has(code, kControlIn8); }
 
 bool is_word(uint32_t code) {
   const utf8proc_category_t c = category(code);
-  return (c >= UTF8PROC_CATEGORY_LU && c <= UTF8PROC_CATEGORY_LO) || is_mark(code) ||
-         c == UTF8PROC_CATEGORY_ND || c == UTF8PROC_CATEGORY_PC;
+  return (c >= UTF8PROC_CATEGORY_LU && c <= UTF8PROC_CATEGORY_ND) || c == UTF8PROC_CATEGORY_PC;
 }
 
 bool is_han(uint32_t code) {

@@ -31,7 +31,9 @@ WordBorders::WordBorders(const TokenizerDefinition& definition) {
   }
   for (size_t left = 0; left < between_.size(); ++left)
     between_[left] &= known[left] ? known : std::bitset<128>();
-  at_space_marks_ = mark_is_token && marks_begin_tokens;
+  // Where what is unknown leaves nothing, space marks on both sides of it may merge.
+  const bool leaves_out = !definition.unknown && !definition.byte_fallback;
+  at_space_marks_ = mark_is_token && marks_begin_tokens && !leaves_out;
 }
 
 size_t WordBorders::end_of_word(std::string_view text, size_t begin) const {
