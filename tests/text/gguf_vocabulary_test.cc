@@ -293,5 +293,54 @@ TEST(HostileVocabulary, AHugeTokenCostsNoMoreThanItsBytes) {
   static_cast<void>(kA);
 }
 
+/// The vocabulary of sentencepiece() with "<|user|>", in a file of Phi-3.
+GgufMetadata phi3(int32_t& user) {
+  GgufVocabulary v = sentencepiece();
+  user = static_cast<int32_t>(v.tokens.size());
+  v.tokens.emplace_back("<|user|>");
+  v.types.push_back(3);
+  v.scores.push_back(-1000);
+  GgufMetadata metadata("phi.gguf");
+  metadata.set("general.architecture", "phi3");
+  write_gguf_vocabulary(v, metadata);
+  metadata.erase("gatewright.tokenizer.rstrip");  // as others write it
+  return metadata;
+}
+
+TEST(GgufVocabulary, Phi3TakesTheWhiteSpaceAfterItsTokens) {
+  int32_t user = 0;
+  GgufMetadata metadata = phi3(user);
+  const auto encode = [&](std::string_view text) {
+    return tokenizer_of(read_gguf_vocabulary(metadata)).encode(text, {.parse_special = true});
+  };
+  EXPECT_EQ(encode("<|user|> \n ab"), encode("<|user|>ab"));
+  EXPECT_EQ(encode("<|user|>\n"), (Ids{user}));
+  EXPECT_EQ(encode("</s>\nab"), encode("</s>ab"));
+  EXPECT_NE(encode("<s>\nab"), encode("<s>ab")) << "the begin of a text is no part of a conversation";
+  metadata.set("general.architecture", "llama");
+  EXPECT_NE(encode("<|user|>\n"), (Ids{user})) << "other models keep the line end";
+}
+
+TEST(GgufVocabulary, KeepsWhichTokensTakeTheWhiteSpaceBesideThem) {
+  for (const char* architecture : {"llama", "phi3"}) {
+    TokenizerDefinition definition = definition_of(sentencepiece(), "v.gguf");
+    for (AddedToken& token : definition.added) {
+      token.lstrip = token.content == "<mark>";
+      token.rstrip = token.content == "<s>";
+    }
+    GgufMetadata metadata;
+    metadata.set("general.architecture", architecture);
+    write_gguf_vocabulary(gguf_vocabulary(definition), metadata);
+    for (const AddedToken& token : definition_of(read_gguf_vocabulary(metadata), "again").added) {
+      EXPECT_EQ(token.lstrip, token.content == "<mark>") << architecture << " " << token.content;
+      EXPECT_EQ(token.rstrip, token.content == "<s>") << architecture << " " << token.content;
+    }
+  }
+  GgufVocabulary wrong = sentencepiece();
+  wrong.strips_right = {kA};
+  EXPECT_NE(error(wrong).find("gatewright.tokenizer.rstrip names token 264, which is no added one"),
+            std::string::npos);
+}
+
 }  // namespace
 }  // namespace gatewright

@@ -64,6 +64,21 @@ TEST_P(PublishedVocabulary, GivesThePublishedEncodings) {
   EXPECT_EQ(count, 46u);
 }
 
+/// As the published tokenizer.json of Phi-3-mini has it: 32010 "<|user|>", 15043 "\u2581Hello", 32007
+/// "<|end|>", 32001 "<|assistant|>".
+TEST(PublishedPhi3, TakesTheLineEndsOfAConversationIntoItsTokens) {
+  const std::filesystem::path packed = vocabularies() / "ggml-vocab-phi-3.gguf.gz";
+  if (!std::filesystem::exists(packed)) GTEST_SKIP() << packed << " is not here";
+  const TemporaryFolder folder;
+  const Tokenizer tokenizer = Tokenizer::load(folder.write("vocabulary.gguf", unpacked(packed)));
+  const std::vector<int32_t> ids =
+      tokenizer.encode("<|user|>\nHello<|end|>\n<|assistant|>\n", {.parse_special = true});
+  EXPECT_EQ(ids, (std::vector<int32_t>{32010, 15043, 32007, 32001}));
+  EXPECT_EQ(Tokenizer::parse(tokenizer.to_json(), "what we wrote")
+                .encode("<|user|>\nHello<|end|>\n<|assistant|>\n", {.parse_special = true}),
+            ids);
+}
+
 INSTANTIATE_TEST_SUITE_P(Families, PublishedVocabulary,
                          testing::Values("gpt-2", "falcon", "starcoder", "refact", "mpt", "deepseek-coder",
                                          "deepseek-llm", "llama-spm", "phi-3", "bert-bge"),

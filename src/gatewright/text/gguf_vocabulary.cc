@@ -20,6 +20,8 @@ namespace {
 constexpr std::string_view kPrefix = "tokenizer.ggml.";
 constexpr std::string_view kSpaceMark = "\u2581";
 constexpr std::string_view kTemplate = "tokenizer.chat_template";
+constexpr std::string_view kStripsLeft = "gatewright.tokenizer.lstrip";
+constexpr std::string_view kStripsRight = "gatewright.tokenizer.rstrip";
 
 std::string key_of(std::string_view name) { return std::string(kPrefix).append(name); }
 
@@ -199,6 +201,36 @@ TokenizerDefinition word_piece(const GgufVocabulary& vocabulary, const std::vect
   return made;
 }
 
+void set_strips(const GgufVocabulary& vocabulary, std::string_view what, TokenizerDefinition& made) {
+  const auto set = [&](const std::vector<int64_t>& ids, std::string_view key, bool AddedToken::*strips) {
+    for (const int64_t id : ids) {
+      const auto token = std::ranges::find(made.added, id, &AddedToken::id);
+      require(token != made.added.end(), "{}: {} names token {}, which is no added one", what, key, id);
+      (*token).*strips = true;
+    }
+  };
+  set(vocabulary.strips_left, kStripsLeft, &AddedToken::lstrip);
+  set(vocabulary.strips_right, kStripsRight, &AddedToken::rstrip);
+}
+
+bool is_phi3(const GgufMetadata& metadata) {
+  return metadata.text_or("general.architecture", "") == "phi3" && metadata.text(key_of("model")) == "llama";
+}
+
+/// The tokens of Phi-3 that its tokenizer.json has with "rstrip": those of a conversation and "</s>".
+std::vector<int64_t> phi3_strips_right(const GgufVocabulary& vocabulary) {
+  std::vector<int64_t> ids;
+  for (size_t id = 0; id < std::min(vocabulary.tokens.size(), vocabulary.types.size()); ++id) {
+    const auto type = vocabulary.types[id];
+    const std::string& token = vocabulary.tokens[id];
+    const bool added = type == static_cast<int64_t>(TokenType::kControl) ||
+                       type == static_cast<int64_t>(TokenType::kUserDefined);
+    if (added && token != "<unk>" && token != "<s>" && token != "<|endoftext|>")
+      ids.push_back(static_cast<int64_t>(id));
+  }
+  return ids;
+}
+
 /// One a token, higher for what is merged earlier.
 std::vector<double> scores_of_merges(const TokenizerDefinition& definition) {
   std::vector<double> scores(definition.tokens.size(), 0);
@@ -289,6 +321,11 @@ GgufVocabulary read_gguf_vocabulary(const GgufMetadata& metadata) {
   made.add_begin = flag(metadata, "add_bos_token");
   made.add_end = flag(metadata, "add_eos_token");
   made.add_space_prefix = flag(metadata, "add_space_prefix");
+  if (metadata.contains(kStripsLeft)) made.strips_left = metadata.integers(kStripsLeft);
+  if (metadata.contains(kStripsRight))
+    made.strips_right = metadata.integers(kStripsRight);
+  else if (is_phi3(metadata))
+    made.strips_right = phi3_strips_right(made);
   made.chat_template = metadata.text_or(kTemplate, "");
   return made;
 }
@@ -324,6 +361,12 @@ void write_gguf_vocabulary(const GgufVocabulary& vocabulary, GgufMetadata& metad
   set_flag("add_bos_token", vocabulary.add_begin);
   set_flag("add_eos_token", vocabulary.add_end);
   set_flag("add_space_prefix", vocabulary.add_space_prefix);
+  const auto set_strips = [&](std::string_view key, const std::vector<int64_t>& ids, bool said) {
+    metadata.erase(key);
+    if (said) metadata.set(key, GgufValue(std::vector<int32_t>(ids.begin(), ids.end())));
+  };
+  set_strips(kStripsLeft, vocabulary.strips_left, !vocabulary.strips_left.empty());
+  set_strips(kStripsRight, vocabulary.strips_right, !vocabulary.strips_right.empty() || is_phi3(metadata));
   if (vocabulary.chat_template.empty())
     metadata.erase(kTemplate);
   else
@@ -343,6 +386,7 @@ TokenizerDefinition definition_of(const GgufVocabulary& vocabulary, std::string_
   else
     fail("{}: {}model is {}; read are gpt2, llama and bert", what, kPrefix, Quoted{vocabulary.model});
   made.padding = token_id(vocabulary.padding, "padding_token_id", made.tokens.size(), what);
+  set_strips(vocabulary, what, made);
   made.chat_template = vocabulary.chat_template;
   return made;
 }
@@ -366,6 +410,10 @@ GgufVocabulary gguf_vocabulary(const TokenizerDefinition& definition) {
       fail("Unigram tokenizers are not written to GGUF");
   }
   made.types = types_of(definition);
+  for (const AddedToken& token : definition.added) {
+    if (token.lstrip) made.strips_left.push_back(token.id);
+    if (token.rstrip) made.strips_right.push_back(token.id);
+  }
   const PostProcessor post = PostProcessor::read(
       definition.post_processor, static_cast<int64_t>(definition.tokens.size()), "the tokenizer");
   made.begin = definition.begin;

@@ -21,6 +21,9 @@ struct GgufVocabulary {
   std::vector<std::string> merges;  // "left right"
   std::optional<int64_t> begin, end, unknown, padding, separator, classifier, mask;
   std::optional<bool> add_begin, add_end, add_space_prefix;
+  /// Ids of added tokens that white space before or after them belongs to. GGUF has no place for it: files of
+  /// ours have keys of their own, and of others the architecture says it (Phi-3).
+  std::vector<int64_t> strips_left, strips_right;
   std::string chat_template;
 };
 
