@@ -239,6 +239,33 @@ TEST(ExpertFfn, SumsOverManyRowsOfOneExpert) {
   expect_gradients(run, p, 2e-4);
 }
 
+TEST(ExpertFfn, AgreesWithThePlainReferenceForEveryFewRows) {
+  // Odd widths, wider than a tile of columns; 96 rows are the last that take the products of few rows.
+  for_each_target([] {
+    for (const int64_t tokens :
+         {1, 2, 5, 6, 7, 13, 14, 15, 16, 17, 31, 32, 33, 47, 64, 65, 95, 96, 97, 100}) {
+      SCOPED_TRACE(tokens);
+      Problem p =
+          make_problem({.tokens = tokens, .hidden = 37, .width = 35, .experts = 1}, tokens % 2 == 0, 1.0, 10);
+      const Computed<float> run(p, true);
+      expect_forward(run, p, 2e-5);
+      expect_gradients(run, p, 2e-4);
+      const Computed<BFloat16> rounded(p, true);
+      expect_forward(rounded, p, 0.01);
+    }
+  });
+}
+
+TEST(ExpertFfn, AgreesWithThePlainReferenceBeyondOneStepOfAMatrix) {
+  // 2^15 floats are a step: a width of 300 takes steps of 109 rows, the hidden size of 260 steps of 126.
+  for_each_target([] {
+    Problem p = make_problem({.tokens = 7, .hidden = 260, .width = 300, .experts = 1}, false, 1.0, 11);
+    const Computed<float> run(p, true);
+    expect_forward(run, p, 3e-4);  // sums of 300 terms up to a hundred
+    expect_gradients(run, p, 1e-3);
+  });
+}
+
 TEST(ExpertFfn, DoesNotDependOnTheNumberOfThreads) {
   const int threads = num_threads();
   Problem p = make_problem({.tokens = 300, .hidden = 24, .width = 40, .experts = 5}, true, 0.5, 7);

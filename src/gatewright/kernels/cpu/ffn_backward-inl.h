@@ -10,6 +10,7 @@
 
 #include "gatewright/kernels/cpu/ffn_forward-inl.h"
 #include "gatewright/kernels/cpu/outer_product-inl.h"
+#include "gatewright/kernels/cpu/row_product-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace gatewright::kernels {
@@ -47,13 +48,38 @@ Panels buffer_panels(const Backward<T>& b, float* buffer, FfnChunk chunk, int64_
   return chunk_panels(buffer, chunk, features);
 }
 
+/// Whether the expert's products are those of row_product-inl.h: a matter of the expert and not of the chunk,
+/// whose rows depend on the number of threads.
+HWY_INLINE bool has_few_rows(const FfnPairs& pairs, int64_t e) {
+  return pairs.expert_begin[e + 1] - pairs.expert_begin[e] <= kFewRows;
+}
+
+/// rows = grad_gate^T W_gate + grad_up^T W_up. x: panels that may be overwritten.
 template <typename T>
-void grad_hidden_rows(const FfnSizes& s, const ExpertWeights<T>& w, const Panels& grad_gate,
+void grad_hidden_rows(const FfnSizes& s, const ExpertWeights<T>& w, bool few, const Panels& grad_gate,
                       const Panels& grad_up, const Panels& x, float* rows, float* pack) {
+  if (few) {
+    if (w.gate) row_product(grad_gate, w.gate, s.hidden, s.hidden, rows, s.hidden, false);
+    return row_product(grad_up, w.up, s.hidden, s.hidden, rows, s.hidden, w.gate != nullptr);
+  }
   if (w.gate) panel_product(Matrix<T>{w.gate, s.hidden, true}, 0, s.hidden, grad_gate, x, false, pack);
   panel_product(Matrix<T>{w.up, s.hidden, true}, 0, s.hidden, grad_up, x, w.gate != nullptr, pack);
   for (int64_t p = 0; p < x.count(); ++p)
     unpack_panel(x.at(p, 0), x.columns(p), s.hidden, rows + p * kPanel * s.hidden, s.hidden);
+}
+
+/// grad_h = W_down^T grad_y.
+template <typename T>
+void grad_middle(const FfnSizes& s, const ExpertWeights<T>& w, bool few, const Panels& grad_y,
+                 const Panels& grad_h, float* pack) {
+  if (!few) return panel_product(Matrix<T>{w.down, s.width, true}, 0, s.width, grad_y, grad_h, false, pack);
+  Scratch scratch;
+  float* rows = scratch.floats(grad_y.tokens * s.width);
+  row_product(grad_y, w.down, s.width, s.width, rows, s.width, false);
+  for (int64_t p = 0; p < grad_h.count(); ++p) {
+    const float* first = rows + p * kPanel * s.width;
+    pack_panel([&](int64_t r) { return first + r * s.width; }, grad_h.columns(p), s.width, grad_h.at(p, 0));
+  }
 }
 
 /// to[i] += sum_h grad_y[h, i] bias[h]: the bias's share in the gradient of the pairs' weights.
@@ -98,7 +124,8 @@ void backward_chunk(const Backward<T>& b, const FfnChunk& chunk) {
   const int64_t* token = b.pairs.token + chunk.first_pair;
   if (again) gather_panels(b.hidden, token, x);
   gather_panels(b.grad_out, token, grad_y);
-  panel_product(Matrix<T>{w.down, s.width, true}, 0, s.width, grad_y, grad_h, false, pack);
+  const bool few = has_few_rows(b.pairs, chunk.expert);
+  grad_middle(s, w, few, grad_y, grad_h, pack);
   for (int64_t f = 0; f < s.width; f += kFeatureBlock) {
     const int64_t last = std::min(s.width, f + kFeatureBlock);
     if (again) pre_activation(s, w, x, gate, up, f, last, pack);
@@ -107,8 +134,8 @@ void backward_chunk(const Backward<T>& b, const FfnChunk& chunk) {
   if (w.down_bias) add_bias_products(grad_y, w.down_bias, grad_weight);
   std::copy(grad_weight, grad_weight + chunk.rows, b.grad_weight + chunk.first_pair);
   if (b.buffers.grad_rows) {
-    grad_hidden_rows(s, w, step.grad_gate, step.grad_up, x, b.buffers.grad_rows + chunk.first_pair * s.hidden,
-                     pack);
+    grad_hidden_rows(s, w, few, step.grad_gate, step.grad_up, x,
+                     b.buffers.grad_rows + chunk.first_pair * s.hidden, pack);
   }
 }
 

@@ -14,7 +14,10 @@ FfnPlan plan_ffn(int64_t experts, const int64_t* expert_begin, int64_t chunk_row
     const int64_t begin = expert_begin[e], end = expert_begin[e + 1];
     const int64_t first = plan.panel_begin.back();
     const int64_t panels = (end - begin + kPanelRows - 1) / kPanelRows;
-    const int64_t chunks = (end - begin + chunk_rows - 1) / chunk_rows;
+    // To the nearest: two chunks read the expert's weights twice, and a few rows more than one has are no
+    // reason.
+    const int64_t chunks =
+        end > begin ? std::max<int64_t>(1, (end - begin + chunk_rows / 2) / chunk_rows) : 0;
     for (int64_t c = 0; c < chunks; ++c) {
       const int64_t from = panels * c / chunks, to = panels * (c + 1) / chunks;
       plan.chunks.push_back({.expert = e,

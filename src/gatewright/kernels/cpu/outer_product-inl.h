@@ -38,29 +38,78 @@ struct OuterTarget {
   float* at(int64_t row, int64_t sub) const { return data + row * row_stride + sub * sub_stride; }
 };
 
+/// A strip of C: some features by all the columns. A function of its own, because with few rows a call of a
+/// tile would cost as much as the tile.
+struct OuterStrip {
+  Panels a;
+  int64_t feature, row, depth;  // A's part: features from `feature` on, `depth` rows from `row` on
+  const float* b;               // sub-panels of kOuterRows x 32
+  int64_t subs;
+  OuterTarget c;
+  bool accumulate;
+};
+
+template <int kRows>
+HWY_NOINLINE void outer_strip(const OuterStrip& s) {
+  const FloatTag d;
+  const int64_t n = lanes();
+  const float* const first = s.a.at(s.row / kPanel, s.feature);
+  const int64_t block_stride = s.a.features * kPanel;
+  for (int64_t j = 0; j < s.subs; ++j) {
+    for (int64_t column = 0; column < kPanel; column += 2 * n) {
+      FloatVec low[kRows], high[kRows];
+#pragma GCC unroll 16
+      for (int i = 0; i < kRows; ++i) low[i] = high[i] = hn::Zero(d);
+      const float* b = s.b + j * kPanel * kOuterRows + column;
+      const float* block = first;
+      for (int64_t left = s.depth; left > 0; left -= kPanel, block += block_stride) {
+        const float* a = block;
+        const float* const end = block + std::min(left, kPanel);
+        for (; a != end; ++a, b += kPanel) {
+          const FloatVec b0 = hn::Load(d, b), b1 = hn::Load(d, b + n);
+#pragma GCC unroll 16
+          for (int i = 0; i < kRows; ++i) {
+            const FloatVec value = hn::Set(d, a[i * kPanel]);
+            low[i] = hn::MulAdd(value, b0, low[i]);
+            high[i] = hn::MulAdd(value, b1, high[i]);
+          }
+        }
+      }
+      float* c = s.c.at(s.feature, j) + column;
+      if (s.accumulate) {
+#pragma GCC unroll 16
+        for (int i = 0; i < kRows; ++i, c += s.c.row_stride) {
+          hn::StoreU(hn::Add(low[i], hn::LoadU(d, c)), d, c);
+          hn::StoreU(hn::Add(high[i], hn::LoadU(d, c + n)), d, c + n);
+        }
+      } else {
+#pragma GCC unroll 16
+        for (int i = 0; i < kRows; ++i, c += s.c.row_stride) {
+          hn::StoreU(low[i], d, c);
+          hn::StoreU(high[i], d, c + n);
+        }
+      }
+    }
+  }
+}
+
+using OuterStripFunction = void (*)(const OuterStrip&);
+
+template <int... kRows>
+HWY_INLINE OuterStripFunction outer_strip_of(int64_t rows, std::integer_sequence<int, kRows...>) {
+  static constexpr OuterStripFunction table[] = {outer_strip<kRows + 1>...};
+  return table[rows - 1];
+}
+
 /// Adds `depth` rows, from row r on, of one product. b: sub-panels of kOuterRows x 32.
 HWY_INLINE void outer_block(const Panels& a, int64_t r, int64_t depth, const float* b, int64_t subs,
                             const OuterTarget& c) {
-  constexpr int64_t kAhead = 3;  // tiles whose memory is asked for in advance
+  constexpr auto all = std::make_integer_sequence<int, kTileRows>();
   const int64_t tiles = num_tiles(a.features);
   for (int64_t t = 0; t < tiles; ++t) {
-    const int64_t row = tile_begin(a.features, tiles, t), end = tile_begin(a.features, tiles, t + 1);
-    for (int64_t j = 0; j < subs; ++j) {
-      const bool wraps = j + kAhead >= subs;
-      const float* ahead = c.at(wraps ? std::min(end, a.features - 1) : row, (j + kAhead) % subs);
-      tile_columns<Layout::rows>(static_cast<int>(end - row), kPanel,
-                                 {.k = depth,
-                                  .a = a.at(r / kPanel, row),
-                                  .a_block_stride = a.features * kPanel,
-                                  .b = b + j * kPanel * kOuterRows,
-                                  .b_stride = kPanel,
-                                  .c = c.at(row, j),
-                                  .c_stride = c.row_stride,
-                                  .accumulate = r > 0,
-                                  .prefetch = {.base = reinterpret_cast<const char*>(ahead),
-                                               .step = c.row_stride * static_cast<int64_t>(sizeof(float)),
-                                               .block_step = 0}});
-    }
+    const int64_t feature = tile_begin(a.features, tiles, t);
+    const int64_t count = tile_begin(a.features, tiles, t + 1) - feature;
+    outer_strip_of(count, all)({a, feature, r, depth, b, subs, c, r > 0});
   }
 }
 
