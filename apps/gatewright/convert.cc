@@ -2,14 +2,13 @@
 
 #include <fmt/format.h>
 
+#include "conversion.h"
 #include "core_verbs.h"
 #include "gatewright/base/error.h"
-#include "gatewright/base/json.h"
 #include "gatewright/base/quoted.h"
 #include "gatewright/formats/model_lookup.h"
 #include "gatewright/models/families/convert_encoder.h"
 #include "gatewright/models/families/model_file.h"
-#include "gatewright/report/terminal.h"
 
 namespace gatewright::command {
 namespace {
@@ -24,15 +23,10 @@ struct ConvertArguments {
 ConvertReport convert_published(const ConvertArguments& a, const fs::path& in, const fs::path& out) {
   ConvertOptions options;
   if (a.type != "same") options.type = parse_data_type(a.type);
-  if (is_encoder(in)) return convert_encoder(in, out, options);
-  const ModelFile file(in);
-  std::optional<Progress> progress;
-  options.progress = [&](uint64_t done, uint64_t total) {
-    if (!progress) progress.emplace("writing", "MB", static_cast<double>(total) / 1e6);
-    progress->update(static_cast<double>(done) / 1e6);
-  };
-  return out.extension() == ".gguf" ? convert_to_gguf(file, out, options)
-                                    : convert_to_folder(file, out, options);
+  options.dry_run = a.dry_run;
+  if (!is_encoder(in)) return write_model(ModelFile(in), out, options);
+  options.progress = writing_progress();
+  return convert_encoder(in, out, options);
 }
 
 /// The vocabulary of a llama2.c checkpoint: the file given, or the one that is beside it.
@@ -53,19 +47,12 @@ void convert(const ConvertArguments& a) {
   ConvertReport report;
   if (is_llama2c(in)) {
     if (!to_gguf) fail_usage("a checkpoint of llama2.c is converted to a name that ends in .gguf");
-    report = convert_llama2c(in, vocabulary_beside(a, in), out);
+    report = convert_llama2c(in, vocabulary_beside(a, in), out,
+                             {.dry_run = a.dry_run, .progress = writing_progress()});
   } else {
     report = convert_published(a, in, out);
   }
-  if (a.json)
-    return print(
-        OrderedJson(
-            {{"out", a.out}, {"tensors", report.tensors}, {"bytes", report.bytes}, {"notes", report.notes}})
-            .dump(2) +
-        "\n");
-  note(fmt::format("{}: {} tensors, {}", a.out, report.tensors,
-                   short_size(static_cast<double>(report.bytes))));
-  for (const std::string& line : report.notes) note(line);
+  tell_conversion(report, {.out = a.out, .dry_run = a.dry_run, .json = a.json}, "");
 }
 
 }  // namespace
@@ -79,6 +66,7 @@ void add_convert(Options& verb) {
       .one_of({"same", "f32", "f16", "bf16"})
       .show_default();
   verb.add("--tokenizer", a->tokenizer, "tokenizer.bin of a llama2.c checkpoint");
+  verb.flag("--dry-run", a->dry_run, "say what would be written, write nothing");
   verb.flag("--json", a->json, "print the result as JSON");
   verb.run([a] { convert(*a); });
 }

@@ -4,13 +4,11 @@
 
 #include <charconv>
 
+#include "conversion.h"
 #include "core_verbs.h"
 #include "gatewright/base/error.h"
-#include "gatewright/base/json.h"
 #include "gatewright/formats/model_lookup.h"
-#include "gatewright/models/families/convert.h"
 #include "gatewright/models/families/model_file.h"
-#include "gatewright/report/terminal.h"
 
 namespace gatewright::command {
 namespace {
@@ -18,7 +16,7 @@ namespace {
 struct UpcycleArguments {
   std::string model, out, split = "copy", grouping = "contiguous", layers;
   UpcycleOptions options;
-  bool json = false;
+  bool json = false, dry_run = false;
 };
 
 int64_t parse_layer(std::string_view text, const std::string& all) {
@@ -57,25 +55,9 @@ void run(const UpcycleArguments& a) {
   options.split = split_of(a);
   const ModelFile dense(find_model(a.model));
   const std::unique_ptr<ModelSource> mixture = upcycle(dense, options);
-  std::optional<Progress> progress;
-  ConvertOptions writing;
-  writing.progress = [&](uint64_t done, uint64_t total) {
-    if (!progress) progress.emplace("writing", "MB", static_cast<double>(total) / 1e6);
-    progress->update(static_cast<double>(done) / 1e6);
-  };
-  const std::filesystem::path out = a.out;
-  const ConvertReport report = out.extension() == ".gguf" ? convert_to_gguf(*mixture, out, writing)
-                                                          : convert_to_folder(*mixture, out, writing);
-  progress.reset();
-  if (a.json)
-    return print(
-        OrderedJson(
-            {{"out", a.out}, {"tensors", report.tensors}, {"bytes", report.bytes}, {"notes", report.notes}})
-            .dump(2) +
-        "\n");
-  note(fmt::format("{}: {} experts a layer, {} of them a token, {}", a.out, options.num_experts,
-                   options.top_k, short_size(static_cast<double>(report.bytes))));
-  for (const std::string& line : report.notes) note(line);
+  const ConvertReport report = write_model(*mixture, a.out, {.dry_run = a.dry_run});
+  tell_conversion(report, {.out = a.out, .dry_run = a.dry_run, .json = a.json},
+                  fmt::format("{} experts a layer, {} of them a token", options.num_experts, options.top_k));
 }
 
 }  // namespace
@@ -105,6 +87,7 @@ void add_upcycle(Options& verb) {
       .range(0.0, 10.0)
       .show_default();
   verb.add("--seed", o.seed, "of everything that is drawn").show_default();
+  verb.flag("--dry-run", a->dry_run, "say what would be written, write nothing");
   verb.flag("--json", a->json, "print the result as JSON");
   verb.run([a] { run(*a); });
 }

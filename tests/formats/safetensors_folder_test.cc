@@ -49,6 +49,23 @@ TEST(SafetensorsFolder, OneFileOrShardsGiveTheSameTensors) {
   }
 }
 
+TEST(SafetensorsFolder, ItsFilesAreKnownBeforeTheyAreWritten) {
+  for (const uint64_t shard_bytes : {uint64_t{12}, uint64_t{1000}}) {
+    const TemporaryFolder folder;
+    write_safetensors_folder(folder.path(), kThree, {}, shard_bytes);
+    std::vector<std::string> names;
+    size_t tensors = 0;
+    for (const FolderFile& file : safetensors_folder_files(kThree, {}, shard_bytes)) {
+      EXPECT_EQ(file.bytes, std::filesystem::file_size(folder / file.name)) << file.name;
+      names.push_back(file.name);
+      tensors += file.tensors.size();
+    }
+    std::ranges::sort(names);
+    EXPECT_EQ(names, folder.files());
+    EXPECT_EQ(tensors, 3u);
+  }
+}
+
 TEST(SafetensorsFolder, ReleasedBytesAreReadAgain) {
   const TemporaryFolder folder;
   const std::string large(1 << 20, 'x');

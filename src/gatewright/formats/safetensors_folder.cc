@@ -154,6 +154,18 @@ void SafetensorsFolder::release(std::span<const std::byte> bytes) const {
   for (const SafetensorsFile& file : files_) file.file().release(bytes);
 }
 
+std::vector<FolderFile> safetensors_folder_files(std::span<const TensorPlan> tensors,
+                                                 const Metadata& metadata, uint64_t shard_bytes) {
+  const std::vector<Shard> shards = shards_of(tensors, shard_bytes);
+  std::vector<FolderFile> files;
+  for (size_t i = 0; i < shards.size(); ++i)
+    files.push_back({.name = shard_name(i, shards.size()),
+                     .bytes = safetensors_size(shards[i], metadata),
+                     .tensors = shards[i]});
+  if (shards.size() > 1) files.push_back({.name = kIndex, .bytes = index_of(shards).size()});
+  return files;
+}
+
 void write_safetensors_folder(const std::filesystem::path& folder, std::span<const TensorPlan> tensors,
                               const Metadata& metadata, uint64_t shard_bytes) {
   const std::vector<Shard> shards = shards_of(tensors, shard_bytes);

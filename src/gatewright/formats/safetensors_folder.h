@@ -49,4 +49,16 @@ void write_safetensors_folder(const std::filesystem::path& folder, std::span<con
                               const Metadata& metadata = {{"format", "pt"}},
                               uint64_t shard_bytes = kShardBytes);
 
+/// A file that write_safetensors_folder writes.
+struct FolderFile {
+  std::string name;
+  uint64_t bytes = 0;
+  std::span<const TensorPlan> tensors = {};  // of those given; none of the index
+};
+
+/// What write_safetensors_folder would write with the same arguments, the index last.
+std::vector<FolderFile> safetensors_folder_files(std::span<const TensorPlan> tensors,
+                                                 const Metadata& metadata = {{"format", "pt"}},
+                                                 uint64_t shard_bytes = kShardBytes);
+
 }  // namespace gatewright

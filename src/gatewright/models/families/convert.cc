@@ -4,11 +4,9 @@
 #include <cstring>
 
 #include "gatewright/base/error.h"
-#include "gatewright/base/file.h"
 #include "gatewright/formats/block_types.h"
-#include "gatewright/formats/gguf.h"
-#include "gatewright/formats/safetensors_folder.h"
 #include "gatewright/models/families/convert_files.h"
+#include "gatewright/models/families/convert_output.h"
 #include "gatewright/models/families/gguf_config.h"
 #include "gatewright/models/families/hf_config.h"
 
@@ -142,27 +140,6 @@ std::optional<DataType> type_of_config(const OrderedJson& config) {
   return std::nullopt;
 }
 
-/// Progress over all tensors of a plan.
-std::vector<TensorPlan> with_progress(std::vector<TensorPlan> plans, const ConvertOptions& options) {
-  if (!options.progress) return plans;
-  struct State {
-    uint64_t done = 0, total = 0;
-  };
-  const auto state = std::make_shared<State>();
-  for (const TensorPlan& plan : plans)
-    state->total += static_cast<uint64_t>(tensor_bytes(plan.dtype, plan.shape, plan.name));
-  for (TensorPlan& plan : plans) {
-    plan.produce = [plan, state, progress = options.progress](const ByteSink& sink) {
-      write_tensor(plan, [&](std::span<const std::byte> bytes) {
-        sink(bytes);
-        state->done += bytes.size();
-        progress(state->done, state->total);
-      });
-    };
-  }
-  return plans;
-}
-
 std::string as_sentence(const std::vector<std::string>& things, const std::string& program) {
   std::string text = program + " can't load:";
   for (const std::string& thing : things) text += (text.ends_with(":") ? " " : "; ") + thing;
@@ -186,7 +163,7 @@ GgufMetadata metadata_for_gguf(const ModelSource& in, ConvertReport& report) {
 ConvertReport convert_to_gguf(const ModelSource& in, const std::filesystem::path& out,
                               const ConvertOptions& options) {
   const std::vector<FileTensor> files = file_tensors(in.tensors(), FileFormat::kGguf);
-  ConvertReport report{.tensors = std::ssize(files)};
+  ConvertReport report;
   std::vector<TensorPlan> plans;
   for (const FileTensor& file : files) {
     const DataType common = common_type(in, file);
@@ -195,19 +172,17 @@ ConvertReport convert_to_gguf(const ModelSource& in, const std::filesystem::path
   const std::map<std::string, std::vector<float>> rotary = rotary_tensors(in.architecture());
   for (const auto& [name, values] : rotary)
     plans.push_back({.name = name, .shape = {std::ssize(values)}, .data = std::as_bytes(std::span(values))});
-  plans = with_progress(std::move(plans), options);
   const GgufMetadata keys = metadata_for_gguf(in, report);
-  report.bytes = gguf_size(keys, plans);
   if (const auto beyond = beyond_llama_cpp(in.architecture()); !beyond.empty())
     report.notes.push_back(as_sentence(beyond, "llama.cpp"));
-  write_gguf(out, keys, plans);
+  finish_gguf(out, keys, std::move(plans), options, report);
   return report;
 }
 
 ConvertReport convert_to_folder(const ModelSource& in, const std::filesystem::path& folder,
                                 const ConvertOptions& options) {
   const std::vector<FileTensor> files = file_tensors(in.tensors(), FileFormat::kHuggingFace);
-  ConvertReport report{.tensors = std::ssize(files)};
+  ConvertReport report;
   const OrderedJson kept = kept_config(in.metadata()), config = kept.empty() ? in.config() : kept;
   const std::optional<DataType> told = type_of_config(config);
   std::vector<TensorPlan> plans;
@@ -220,18 +195,17 @@ ConvertReport convert_to_folder(const ModelSource& in, const std::filesystem::pa
     if (type == DataType::kF32 && told && *told != DataType::kF32 && !options.type && fits(in, file, *told))
       type = *told;
     plans.push_back(plan_of(in, file, type));
-    report.bytes += static_cast<uint64_t>(tensor_bytes(type, file.shape, file.name));
   }
   if (unpacked > 0)
     report.notes.push_back(fmt::format(
         "safetensors has no packed types: {} tensors are F32 now, with the same values", unpacked));
   if (const auto beyond = beyond_transformers(in.architecture()); !beyond.empty())
     report.notes.push_back(as_sentence(beyond, "Transformers"));
-  const std::optional<Tokenizer> tokenizer = tokenizer_in(in.metadata());
-  make_folder(folder);
-  write_safetensors_folder(folder, with_progress(std::move(plans), options));
-  in.folder().empty() ? write_files(folder, in.metadata(), tokenizer) : copy_files(in.folder(), folder);
-  write_file(folder / "config.json", config_from_architecture(in.architecture(), config).dump(2) + "\n");
+  finish_folder(folder, std::move(plans),
+                {.beside = in.folder().empty() ? kept_files(in.metadata(), tokenizer_in(in.metadata()))
+                                               : files_in(in.folder()),
+                 .config = config_from_architecture(in.architecture(), config)},
+                options, report);
   return report;
 }
 

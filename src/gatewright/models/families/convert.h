@@ -15,13 +15,29 @@ struct ConvertOptions {
   /// F32, F16 or BF16 for matrices in place of the file's type; none: as they are, and F32 for packed ones
   /// that the format can't hold.
   std::optional<DataType> type = {};
+  bool dry_run = false;  // decides and reports, writes nothing
   /// Bytes written, of all.
   std::function<void(uint64_t done, uint64_t total)> progress = {};
 };
 
-struct ConvertReport {
+struct ConvertedTensor {
+  std::string name;
+  std::vector<int64_t> shape;
+  DataType type = DataType::kF32;
   uint64_t bytes = 0;
-  int64_t tensors = 0;
+};
+
+struct ConvertedFile {
+  std::string name;  // without its folder
+  uint64_t bytes = 0;
+  std::vector<ConvertedTensor> tensors = {};  // in the order of the file
+};
+
+/// What was written, or would be.
+struct ConvertReport {
+  std::vector<ConvertedFile> files = {};
+  uint64_t bytes = 0;   // of all files
+  int64_t tensors = 0;  // in all files
   /// What other programs can't load of it, and what changed its type: a sentence each.
   std::vector<std::string> notes = {};
 };
@@ -41,7 +57,8 @@ ConvertReport convert_to_folder(const ModelSource& in, const std::filesystem::pa
 bool is_llama2c(const std::filesystem::path& path);
 /// Its weights as a GGUF file of the architecture llama; with `tokenizer`, a tokenizer.bin of the same
 /// project, its vocabulary too.
+/// The type stays F32, whatever the options say.
 ConvertReport convert_llama2c(const std::filesystem::path& in, const std::filesystem::path& tokenizer,
-                              const std::filesystem::path& out);
+                              const std::filesystem::path& out, const ConvertOptions& options = {});
 
 }  // namespace gatewright

@@ -11,7 +11,7 @@
 #include "gatewright/formats/block_types.h"
 #include "gatewright/formats/gguf.h"
 #include "gatewright/formats/safetensors_folder.h"
-#include "gatewright/models/families/convert_files.h"
+#include "gatewright/models/families/convert_output.h"
 
 namespace gatewright {
 namespace {
@@ -162,7 +162,7 @@ ConvertReport to_gguf(const fs::path& folder, const fs::path& out, const Convert
     plans.push_back(
         plan_as(view, encoder_gguf_name(tensor.name), is_f32_in_gguf(tensor) ? DataType::kF32 : type));
   }
-  ConvertReport report{.tensors = std::ssize(plans)};
+  ConvertReport report;
   GgufMetadata keys;
   set_keys(keys, sizes, type);
   const std::string note = add_files(keys, folder, OrderedJson(config), sizes.vocab);
@@ -170,8 +170,7 @@ ConvertReport to_gguf(const fs::path& folder, const fs::path& out, const Convert
   if (weights.tensors().size() > plans.size())
     report.notes.push_back(fmt::format("{} tensors that sentence embeddings do not use are left out",
                                        weights.tensors().size() - plans.size()));
-  report.bytes = gguf_size(keys, plans);
-  write_gguf(out, keys, plans);
+  finish_gguf(out, keys, std::move(plans), options, report);
   return report;
 }
 
@@ -202,14 +201,11 @@ ConvertReport to_folder(const fs::path& in, const fs::path& folder, const Conver
     const DataType same = is_packed(view.dtype) ? DataType::kF32 : view.dtype;
     const DataType type = tensor.shape.size() > 1 ? options.type.value_or(same) : same;
     plans.push_back(plan_as(view, tensor.name, type));
-    report.bytes += static_cast<uint64_t>(tensor_bytes(type, tensor.shape, tensor.name));
   }
-  report.tensors = std::ssize(plans);
-  const std::optional<Tokenizer> tokenizer = tokenizer_in(file.metadata());
-  make_folder(folder);
-  write_safetensors_folder(folder, plans);
-  write_files(folder, file.metadata(), tokenizer);
-  write_file(folder / "config.json", config_of(sizes, file.metadata()).dump(2) + "\n");
+  finish_folder(folder, std::move(plans),
+                {.beside = kept_files(file.metadata(), tokenizer_in(file.metadata())),
+                 .config = config_of(sizes, file.metadata())},
+                options, report);
   return report;
 }
 

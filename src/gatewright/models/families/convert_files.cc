@@ -75,25 +75,28 @@ std::optional<Tokenizer> tokenizer_in(const GgufMetadata& keys) {
   return Tokenizer(definition_of(read_gguf_vocabulary(keys), keys.what()), keys.what());
 }
 
-void write_files(const std::filesystem::path& folder, const GgufMetadata& keys,
-                 const std::optional<Tokenizer>& tokenizer) {
+SmallFiles kept_files(const GgufMetadata& keys, const std::optional<Tokenizer>& tokenizer) {
+  SmallFiles files;
   const auto put = [&](const std::string& key, const std::string& name) {
-    if (const std::string text = keys.text_or(key, ""); !text.empty()) write_file(folder / name, text);
+    if (const std::string text = keys.text_or(key, ""); !text.empty()) files[name] = text;
   };
   if (tokenizer && !keys.contains(kTokenizerKey)) {
-    tokenizer->save(folder / "tokenizer.json");
-    write_file(folder / "tokenizer_config.json", tokenizer->config_json());
+    files["tokenizer.json"] = tokenizer->to_json();
+    files["tokenizer_config.json"] = tokenizer->config_json();
   }
   put(kTokenizerKey, "tokenizer.json");
   put(kTemplateKey, "chat_template.jinja");
   for (const char* name : kFilesBeside) put(std::string(kFileKey) + name, name);
+  return files;
 }
 
-void copy_files(const std::filesystem::path& from, const std::filesystem::path& to) {
+SmallFiles files_in(const std::filesystem::path& folder) {
+  SmallFiles files;
   for (const std::string name : {"tokenizer.json", "tokenizer.model", "chat_template.jinja", kFilesBeside[0],
                                  kFilesBeside[1], kFilesBeside[2]}) {
-    if (std::filesystem::exists(from / name)) write_file(to / name, read_file(from / name, kLargestText));
+    if (std::filesystem::exists(folder / name)) files[name] = read_file(folder / name, kLargestText);
   }
+  return files;
 }
 
 }  // namespace gatewright

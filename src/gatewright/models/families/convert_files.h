@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <map>
 #include <optional>
 #include <string>
 
@@ -22,9 +23,12 @@ OrderedJson kept_config(const GgufMetadata& keys);
 /// The vocabulary of a GGUF file; nothing when it has none.
 std::optional<Tokenizer> tokenizer_in(const GgufMetadata& keys);
 
+/// Small files beside config.json: name -> content.
+using SmallFiles = std::map<std::string, std::string>;
+
 /// The files that add_files kept or, where there are none, made from the vocabulary.
-void write_files(const std::filesystem::path& folder, const GgufMetadata& keys,
-                 const std::optional<Tokenizer>& tokenizer);
-void copy_files(const std::filesystem::path& from, const std::filesystem::path& to);
+SmallFiles kept_files(const GgufMetadata& keys, const std::optional<Tokenizer>& tokenizer);
+/// What a model's folder has of the tokenizer and the settings.
+SmallFiles files_in(const std::filesystem::path& folder);
 
 }  // namespace gatewright

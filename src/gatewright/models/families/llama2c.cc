@@ -3,8 +3,8 @@
 
 #include "gatewright/base/checked.h"
 #include "gatewright/base/file.h"
-#include "gatewright/formats/gguf.h"
 #include "gatewright/models/families/convert.h"
+#include "gatewright/models/families/convert_output.h"
 #include "gatewright/models/families/gguf_config.h"
 
 namespace gatewright {
@@ -142,7 +142,7 @@ bool is_llama2c(const std::filesystem::path& path) {
 }
 
 ConvertReport convert_llama2c(const std::filesystem::path& in, const std::filesystem::path& tokenizer,
-                              const std::filesystem::path& out) {
+                              const std::filesystem::path& out, const ConvertOptions& options) {
   const MappedFile file(in);
   const std::optional<Header> header = read_header(file.bytes());
   require(header.has_value(), "{} is no checkpoint of llama2.c: its sizes can't be a model's", in.string());
@@ -161,8 +161,8 @@ ConvertReport convert_llama2c(const std::filesystem::path& in, const std::filesy
     keys.set("tokenizer.ggml.model", "no_vocab");
   else
     add_vocabulary(keys, tokenizer, header->vocabulary);
-  const ConvertReport report{.bytes = gguf_size(keys, plans), .tensors = std::ssize(plans)};
-  write_gguf(out, keys, plans);
+  ConvertReport report;
+  finish_gguf(out, keys, std::move(plans), options, report);
   return report;
 }
 
