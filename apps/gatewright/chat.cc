@@ -117,12 +117,19 @@ class Chat {
     const std::vector<int32_t> prompt = fitting_prompt();
     const Tokenizer& tokenizer = model_.tokenizer;
     std::string said;
-    generate(decoder_, prompt, options_, [&](int32_t token) {
+    std::optional<Progress> reading(std::in_place, "reading", "tokens", static_cast<double>(prompt.size()));
+    GenerateOptions options = options_;
+    options.reading = [&](int64_t done, int64_t total) {
+      if (total > CachedDecoder::kPiece) reading->update(static_cast<double>(done));
+    };
+    generate(decoder_, prompt, options, [&](int32_t token) {
+      reading.reset();
       if (tokenizer.is_special(token)) return true;
       said += tokenizer.token_bytes(token);
       print(tokenizer.token_bytes(token));
       return true;
     });
+    reading.reset();
     print("\n");
     messages_.push_back({"assistant", said});
     ++options_.seed;  // another draw when the same is asked again

@@ -5,6 +5,7 @@
 #include "gatewright/base/error.h"
 #include "gatewright/base/file.h"
 #include "gatewright/base/interrupt.h"
+#include "gatewright/report/terminal.h"
 #include "model_folder.h"
 #include "sampling_options.h"
 #include "tensor_verbs.h"
@@ -33,11 +34,26 @@ void run(const GenerateArguments& a) {
     if (end && !a.no_stop) options.stop.push_back(*end);
   }
   catch_interrupts();
-  if (!a.json) print(text);
+  // Nothing is drawn after the text has begun where a person sees it, which is its own progress.
+  const bool seen = !a.json && is_terminal(Output::kStandard);
+  std::optional<Progress> progress(std::in_place, "reading", "tokens", static_cast<double>(prompt.size()));
+  options.reading = [&](int64_t done, int64_t) { progress->update(static_cast<double>(done)); };
+  bool begun = false;
+  const auto begin = [&] {
+    progress.reset();
+    if (!a.json) print(text);
+    if (!seen) progress.emplace("writing", "tokens", static_cast<double>(options.max_tokens));
+    begun = true;
+  };
+  int64_t written = 0;
   const std::vector<int32_t> tokens = generate(model.decoder, prompt, options, [&](int32_t token) {
+    if (!begun) begin();
     if (!a.json) print(model.tokenizer.token_bytes(token));
+    if (progress) progress->update(static_cast<double>(++written));
     return true;
   });
+  if (!begun) begin();
+  progress.reset();
   if (!a.json) return print("\n");
   print(OrderedJson({{"prompt", text}, {"tokens", tokens}, {"text", model.tokenizer.decode(tokens)}})
             .dump(2, ' ', false, OrderedJson::error_handler_t::replace) +

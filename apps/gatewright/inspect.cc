@@ -1,6 +1,6 @@
 #include <fmt/format.h>
 
-#include <cmath>
+#include <algorithm>
 
 #include "gatewright/base/error.h"
 #include "gatewright/base/file.h"
@@ -8,7 +8,9 @@
 #include "gatewright/evaluate/routing_analysis.h"
 #include "gatewright/evaluate/trace_of.h"
 #include "gatewright/report/terminal.h"
+#include "gatewright/train/packed_tensors.h"
 #include "gatewright/train/validation.h"
+#include "layer_list.h"
 #include "model_folder.h"
 #include "routing_report.h"
 #include "tensor_verbs.h"
@@ -17,7 +19,7 @@ namespace gatewright::command {
 namespace {
 
 struct InspectArguments {
-  std::string model, trace, device = "auto";
+  std::string model, trace, layers, device = "auto";
   std::vector<std::string> data;
   int64_t sequence_length = 256, batch_size = 8, tokens = 200'000;
   bool json = false;
@@ -32,10 +34,45 @@ void check_trace_room(const InspectArguments& a, int64_t layers) {
   check_room(parent.empty() ? "." : parent, size, size);
 }
 
+/// Which entries of a header belong to the layers asked for.
+std::vector<size_t> entries_of(const InspectArguments& a, const TraceHeader& header, int64_t num_layers) {
+  const std::vector<int64_t> asked = parse_layers(a.layers, num_layers);
+  std::vector<size_t> entries;
+  for (size_t i = 0; i < header.layers.size(); ++i) {
+    if (asked.empty() || std::ranges::find(asked, header.layers[i].layer) != asked.end())
+      entries.push_back(i);
+  }
+  if (entries.empty() && !header.layers.empty())
+    fail_usage("--layers {}: none of these layers routes; the first that does is {}", a.layers,
+               header.layers[0].layer);
+  return entries;
+}
+
+template <typename T>
+std::vector<T> kept(std::vector<T>& all, const std::vector<size_t>& entries) {
+  std::vector<T> some;
+  for (const size_t i : entries) some.push_back(std::move(all[i]));
+  return some;
+}
+
+/// Runs the layers up to the last one asked for over the text, without the head.
+void for_each_batch(Decoder& decoder, ValidationStream& stream, int64_t batch_size, int64_t layers,
+                    const SeeBatch& see) {
+  const at::NoGradGuard no_grad;
+  while (!interrupted()) {
+    const PackedBatch packed = stream.next(batch_size);
+    if (packed.sequences == 0) return;
+    see(packed, decoder.forward(to_batch(packed, decoder.device()), {.layers = layers}));
+  }
+  fail("interrupted before the end of the text");
+}
+
 RoutingAnalysis analyse_model(const InspectArguments& a, Model& model) {
   if (a.data.empty()) fail_usage("--data is missing: the text to look at the routing on");
   TraceHeader header = trace_header(model.decoder.spec(), {});
   if (header.layers.empty()) fail("{} is a dense model: no layer routes", a.model);
+  const std::vector<size_t> entries = entries_of(a, header, model.decoder.spec().num_layers());
+  header.layers = kept(header.layers, entries);
   if (!a.trace.empty()) check_trace_room(a, std::ssize(header.layers));
   const TextForModel text(a.data, model.tokenizer);
   header.domains = text.cache().domains();
@@ -45,29 +82,37 @@ RoutingAnalysis analyse_model(const InspectArguments& a, Model& model) {
   if (!a.trace.empty()) writer.emplace(a.trace, header);
   Progress progress("looking", "sequences", static_cast<double>(stream.sequences()));
   int64_t done = 0;
-  validate_on(model.decoder, stream, a.batch_size, static_cast<int64_t>(header.domains.size()),
-              [&](const PackedBatch& packed, const DecoderOutput& output) {
-                const TraceBatch batch = trace_of(packed, output.routing);
-                analysis.add(batch);
-                if (writer) writer->add(batch);
-                progress.update(static_cast<double>(done += packed.sequences));
-              });
-  if (interrupted()) fail("interrupted before the end of the text");
+  for_each_batch(model.decoder, stream, a.batch_size, header.layers.back().layer + 1,
+                 [&](const PackedBatch& packed, const DecoderOutput& output) {
+                   std::vector<RoutingRecord> records = output.routing;
+                   const TraceBatch batch = trace_of(packed, kept(records, entries));
+                   analysis.add(batch);
+                   if (writer) writer->add(batch);
+                   progress.update(static_cast<double>(done += packed.sequences));
+                 });
   if (writer) writer->finish();
   return analysis;
 }
 
-RoutingAnalysis analyse_trace(const std::string& path) {
-  TraceReader reader(path);
-  RoutingAnalysis analysis(reader.header());
-  while (const auto batch = reader.next()) analysis.add(*batch);
+RoutingAnalysis analyse_trace(const InspectArguments& a) {
+  TraceReader reader(a.model);
+  TraceHeader header = reader.header();
+  int64_t num_layers = 0;
+  for (const TraceLayer& layer : header.layers) num_layers = std::max(num_layers, layer.layer + 1);
+  const std::vector<size_t> entries = entries_of(a, header, num_layers);
+  header.layers = kept(header.layers, entries);
+  RoutingAnalysis analysis(std::move(header));
+  while (auto batch = reader.next()) {
+    batch->layers = kept(batch->layers, entries);
+    analysis.add(*batch);
+  }
   return analysis;
 }
 
 void inspect(const InspectArguments& a) {
   if (std::filesystem::is_regular_file(a.model) && is_trace(a.model))
-    return print(a.json ? routing_json(a.model, analyse_trace(a.model), nullptr).dump(2) + "\n"
-                        : routing_text(analyse_trace(a.model), nullptr));
+    return print(a.json ? routing_json(a.model, analyse_trace(a), nullptr).dump(2) + "\n"
+                        : routing_text(analyse_trace(a), nullptr));
   Model model = load_model(a.model, a.device, a.overrides);
   const RoutingAnalysis analysis = analyse_model(a, model);
   print(a.json ? routing_json(a.model, analysis, &model.tokenizer).dump(2) + "\n"
@@ -85,6 +130,7 @@ void add_inspect(Options& verb) {
   verb.add("--tokens", a->tokens, "about this many tokens, evenly spread; 0: all")
       .not_negative()
       .show_default();
+  verb.add("--layers", a->layers, "layers to look at, such as 0,3,8-15; those behind are not computed");
   verb.add("--sequence-length", a->sequence_length, "tokens of context at most")
       .range(2, 1 << 20)
       .show_default();

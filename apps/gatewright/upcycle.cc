@@ -2,13 +2,11 @@
 
 #include <fmt/format.h>
 
-#include <charconv>
-
 #include "conversion.h"
 #include "core_verbs.h"
-#include "gatewright/base/error.h"
 #include "gatewright/formats/model_lookup.h"
 #include "gatewright/models/families/model_file.h"
+#include "layer_list.h"
 
 namespace gatewright::command {
 namespace {
@@ -18,29 +16,6 @@ struct UpcycleArguments {
   UpcycleOptions options;
   bool json = false, dry_run = false;
 };
-
-int64_t parse_layer(std::string_view text, const std::string& all) {
-  int64_t layer = -1;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), layer);
-  if (error != std::errc() || end != text.data() + text.size() || layer < 0)
-    fail_usage("--layers {}: layers with commas between them were expected, such as 0,3,8-15", all);
-  return layer;
-}
-
-std::vector<int64_t> parse_layers(const std::string& text) {
-  std::vector<int64_t> layers;
-  for (size_t begin = 0; begin < text.size();) {
-    const size_t end = std::min(text.find(',', begin), text.size());
-    const std::string_view part = std::string_view(text).substr(begin, end - begin);
-    const size_t dash = part.find('-');
-    const int64_t first = parse_layer(part.substr(0, dash), text);
-    const int64_t last = dash == std::string_view::npos ? first : parse_layer(part.substr(dash + 1), text);
-    if (last > 65536) fail_usage("--layers {}: no model has so many layers", text);
-    for (int64_t layer = first; layer <= last; ++layer) layers.push_back(layer);
-    begin = end + 1;
-  }
-  return layers;
-}
 
 UpcycleSplit split_of(const UpcycleArguments& a) {
   if (a.split == "copy") return UpcycleSplit::kCopy;

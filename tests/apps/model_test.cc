@@ -226,6 +226,26 @@ TEST_F(ModelCommand, GenerateContinuesTheSamePromptTheSameWay) {
   EXPECT_EQ(json.at("tokens").size(), 12u);
 }
 
+TEST_F(ModelCommand, GenerateShowsProgressToAPersonAndKeepsItOutOfTheResult) {
+  const std::vector<std::string> arguments = {
+      "generate", path("model"), "--prompt", "the gate", "--tokens", "12", "--no-stop", "--temperature", "0"};
+  const auto with = [&](const std::string& more) {
+    std::vector<std::string> all = arguments;
+    all.push_back(more);
+    return all;
+  };
+  const CommandResult silent = run(with("--json"));
+  EXPECT_THAT(silent.err, IsEmpty());
+  const CommandResult watched = run(with("--json"), {.environment = {"TERM=xterm"}, .error_terminal = true});
+  EXPECT_EQ(watched.code, 0) << watched.err;
+  EXPECT_EQ(watched.out, silent.out);
+  EXPECT_THAT(watched.err, AllOf(HasSubstr("reading "), HasSubstr("writing 1/12 tokens")));
+  EXPECT_THAT(watched.err, testing::EndsWith("\r\x1b[K")) << "the line is removed";
+  const CommandResult text = run(arguments, {.environment = {"TERM=xterm"}, .error_terminal = true});
+  EXPECT_THAT(text.out, AllOf(StartsWith("the gate"), Not(HasSubstr("\x1b"))));
+  EXPECT_THAT(text.err, HasSubstr("writing 1/12 tokens")) << "standard output is a file";
+}
+
 /// A copy of the trained model with a chat template of its own.
 std::string with_template(const std::string& model, const std::string& chat_template, const std::string& to) {
   fs::create_directories(to);
@@ -287,7 +307,54 @@ TEST_F(ModelCommand, LogitsGivesARowForEachTokenAndWhereItWasRouted) {
   }
 }
 
+TEST_F(ModelCommand, LogitsShowsTheRoutingOfTheLayersAskedFor) {
+  const auto logits = [&](const std::vector<std::string>& more) {
+    std::vector<std::string> arguments = {"logits", path("model"), "--tokens", "1,2,3"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return run(arguments);
+  };
+  const Json all = Json::parse(logits({"--json"}).out),
+             one = Json::parse(logits({"--json", "--layers", "1"}).out);
+  ASSERT_EQ(one.at("routing").size(), 1u);
+  EXPECT_EQ(one["routing"][0], all.at("routing").at(1));
+  EXPECT_EQ(one["logits"], all["logits"]);
+  EXPECT_THAT(logits({"--layers", "0-1"}).out, AllOf(HasSubstr("\nlayer 0:"), HasSubstr("\nlayer 1:")));
+  EXPECT_THAT(logits({}).out, Not(HasSubstr("layer")));
+  for (const char* wrong : {"2", "0-2", "x", "1,"}) {
+    const CommandResult refused = logits({"--layers", wrong});
+    EXPECT_EQ(refused.code, 2) << wrong;
+    EXPECT_THAT(refused.err, HasSubstr("--layers \"" + std::string(wrong))) << wrong;
+  }
+}
+
 // --- inspect ---
+
+TEST_F(ModelCommand, InspectLooksAtTheLayersAskedFor) {
+  const auto layers = [&](const std::vector<std::string>& arguments) {
+    const CommandResult r = run(arguments);
+    EXPECT_EQ(r.code, 0) << r.err;
+    return Json::parse(r.out).at("layers");
+  };
+  const std::vector<std::string> inspect = {"inspect", path("model"), "--data", path("text"), "--json"};
+  const auto with = [](std::vector<std::string> all, const std::vector<std::string>& more) {
+    all.insert(all.end(), more.begin(), more.end());
+    return all;
+  };
+  const Json both = layers(with(inspect, {"--trace", path("both.trace")}));
+  ASSERT_EQ(both.size(), 2u);
+  for (const size_t layer : {0, 1}) {
+    const std::string number = std::to_string(layer), trace = path("one-" + number + ".trace");
+    const Json one = layers(with(inspect, {"--layers", number, "--trace", trace}));
+    ASSERT_EQ(one.size(), 1u);
+    EXPECT_EQ(one[0], both[layer]);
+    EXPECT_EQ(layers({"inspect", trace, "--json"}), one) << "its trace has this layer and no other";
+    EXPECT_EQ(layers({"inspect", path("both.trace"), "--layers", number, "--json"}), one);
+  }
+  EXPECT_EQ(layers(with(inspect, {"--layers", "0,1"})), both);
+  const CommandResult refused = run(with(inspect, {"--layers", "2"}));
+  EXPECT_EQ(refused.code, 2);
+  EXPECT_THAT(refused.err, HasSubstr("the model has layers 0 to 1"));
+}
 
 TEST_F(ModelCommand, InspectSaysTheSameOfAModelAndOfItsTrace) {
   const CommandResult r =

@@ -22,6 +22,7 @@ struct CommandOptions {
   std::optional<uint64_t> file_size_limit = {};  // bytes
   std::string output = {};                       // a file for standard output; empty: it is captured
   std::vector<std::string> environment = {};     // NAME=VALUE, added
+  bool error_terminal = false;                   // standard error is a terminal, as for a person
 };
 
 struct CommandResult {
@@ -43,11 +44,17 @@ class RunningCommand {
     std::vector<char*> argv;
     for (std::string& w : words) argv.push_back(w.data());
     argv.push_back(nullptr);
+    int seen_by_program = -1;
+    if (options.error_terminal) seen_by_program = open_terminal();
     pid_ = fork();
-    if (pid_ != 0) return;
+    if (pid_ != 0) {
+      if (seen_by_program >= 0) close(seen_by_program);
+      return;
+    }
     dup2(open(input.c_str(), O_RDONLY), STDIN_FILENO);
     dup2(open(out.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600), STDOUT_FILENO);
-    dup2(open(err.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600), STDERR_FILENO);
+    dup2(options.error_terminal ? seen_by_program : open(err.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600),
+         STDERR_FILENO);
     if (options.file_size_limit) {
       const rlimit limit{.rlim_cur = *options.file_size_limit, .rlim_max = *options.file_size_limit};
       setrlimit(RLIMIT_FSIZE, &limit);
@@ -62,19 +69,38 @@ class RunningCommand {
   CommandResult wait() {
     int status = 0;
     rusage used = {};
+    const std::string shown = options_.error_terminal ? all_of_terminal() : "";
     wait4(pid_, &status, 0, &used);
     const auto seconds = [](const timeval& t) {
       return static_cast<double>(t.tv_sec) + 1e-6 * static_cast<double>(t.tv_usec);
     };
     return {.code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status),
             .out = options_.output.empty() ? read_file(folder_ / "out") : "",
-            .err = read_file(folder_ / "err"),
+            .err = options_.error_terminal ? shown : read_file(folder_ / "err"),
             .cpu_seconds = seconds(used.ru_utime) + seconds(used.ru_stime)};
   }
 
  private:
+  /// Its other side, which the program writes to.
+  int open_terminal() {
+    terminal_ = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
+    if (terminal_ < 0 || grantpt(terminal_) != 0 || unlockpt(terminal_) != 0)
+      fail("no terminal can be opened");
+    return open(ptsname(terminal_), O_WRONLY | O_NOCTTY | O_CLOEXEC);
+  }
+  /// What is drawn until the program ends, when reading fails.
+  std::string all_of_terminal() const {
+    std::string all;
+    char buffer[4096];
+    for (ssize_t n = 0; (n = read(terminal_, buffer, sizeof buffer)) > 0;)
+      all.append(buffer, static_cast<size_t>(n));
+    close(terminal_);
+    return all;
+  }
+
   CommandOptions options_;
   TemporaryFolder folder_;
+  int terminal_ = -1;
   pid_t pid_ = -1;
 };
 

@@ -79,6 +79,24 @@ TEST(CachedDecoder, ComputesOnlyWhatIsNewAndGivesTheSameLogits) {
   }
 }
 
+TEST(CachedDecoder, ReadsALongTextInPiecesAndSaysHowFarItIs) {
+  DecoderSpec spec = tiny_spec();
+  spec.max_positions = 2 * CachedDecoder::kPiece + 100;
+  Decoder model(spec, 1);
+  std::vector<int32_t> text;
+  for (int64_t t = 0; t < CachedDecoder::kPiece + 40; ++t) text.push_back(static_cast<int32_t>(t * t % 17));
+  std::vector<std::pair<int64_t, int64_t>> steps;
+  CachedDecoder cached(model);
+  const std::span<const float> logits =
+      cached.logits_after(text, [&](int64_t done, int64_t total) { steps.emplace_back(done, total); });
+  const int64_t all = std::ssize(text);
+  EXPECT_THAT(steps, ElementsAre(testing::Pair(CachedDecoder::kPiece, all), testing::Pair(all, all)));
+  const std::vector<int64_t> ids(text.begin(), text.end());
+  const Tensor whole = logits_of(model, {.tokens = at::tensor(ids).unsqueeze(0)})[0][-1];
+  for (size_t i = 0; i < logits.size(); ++i)
+    EXPECT_NEAR(logits[i], whole[static_cast<int64_t>(i)].item<float>(), 1e-4);
+}
+
 TEST(CachedDecoder, ContinuesAConversationAsIfItWereNew) {
   Decoder model(tiny_spec(), 1);
   CachedDecoder cached(model);

@@ -283,5 +283,18 @@ TEST(Decoder, RoutingDrawsGoOnFromTheirSavedState) {
   EXPECT_THAT(error_of([&] { model.set_random_state({1}); }), HasSubstr("1 layers, the model has 2"));
 }
 
+TEST(Decoder, TheFirstLayersRouteTheSameWhenTheOthersAreNotComputed) {
+  Decoder model(tiny_spec(), 1);
+  const at::NoGradGuard no_grad;
+  const Batch batch{.tokens = at::tensor(std::vector<int64_t>{3, 1, 4, 1, 5}).unsqueeze(0)};
+  const DecoderOutput all = model.forward(batch), first = model.forward(batch, {.layers = 1});
+  ASSERT_GT(all.routing.size(), 1u);
+  ASSERT_EQ(first.routing.size(), 1u);
+  EXPECT_TRUE(at::equal(first.routing[0].assignment.weight, all.routing[0].assignment.weight));
+  EXPECT_TRUE(at::equal(first.routing[0].assignment.token, all.routing[0].assignment.token));
+  EXPECT_EQ(model.forward(batch, {.layers = 0}).routing.size(), 0u);
+  EXPECT_EQ(model.forward(batch, {.layers = 100}).routing.size(), all.routing.size());
+}
+
 }  // namespace
 }  // namespace gatewright

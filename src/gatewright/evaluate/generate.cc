@@ -10,19 +10,35 @@ namespace gatewright {
 CachedDecoder::CachedDecoder(Decoder& model)
     : model_(model), cache_(static_cast<size_t>(model.spec().num_layers())) {}
 
-std::span<const float> CachedDecoder::logits_after(std::span<const int32_t> tokens) {
+Tensor CachedDecoder::compute(std::span<const int32_t> more, int64_t text_length) {
+  const Tensor ids = at::tensor(at::ArrayRef<int32_t>(more.data(), more.size()), at::kLong).unsqueeze(0);
+  Tensor hidden =
+      model_.forward({.tokens = ids.to(model_.device())}, {.cache = &cache_, .text_length = text_length})
+          .hidden;
+  tokens_.insert(tokens_.end(), more.begin(), more.end());
+  return hidden;
+}
+
+std::span<const float> CachedDecoder::logits_after(
+    std::span<const int32_t> tokens, const std::function<void(int64_t done, int64_t total)>& reading) {
   require(!tokens.empty(), "a text can't be continued from nothing: the prompt has no tokens");
   const at::NoGradGuard no_grad;
   // The last token is computed in any case, for its logits.
   const auto common = static_cast<size_t>(
       std::ranges::mismatch(tokens.first(tokens.size() - 1), tokens_).in1 - tokens.begin());
   for (KeyValueCache& layer : cache_) layer.length = static_cast<int64_t>(common);
-  const std::span<const int32_t> more = tokens.subspan(common);
   tokens_.resize(common);
-  const Tensor ids = at::tensor(at::ArrayRef<int32_t>(more.data(), more.size()), at::kLong).unsqueeze(0);
-  const DecoderOutput output = model_.forward({.tokens = ids.to(model_.device())}, {.cache = &cache_});
-  tokens_.insert(tokens_.end(), more.begin(), more.end());
-  logits_ = model_.logits(output.hidden.select(1, -1)).reshape({-1}).to(at::kCPU).contiguous();
+  const std::span<const int32_t> more = tokens.subspan(common);
+  const size_t piece = model_.chooses_token_by_token() ? static_cast<size_t>(kPiece) : more.size();
+  Tensor hidden;
+  for (size_t done = 0; done < more.size();) {
+    if (done > 0 && interrupted()) return {};
+    const size_t count = std::min(piece, more.size() - done);
+    hidden = compute(more.subspan(done, count), std::ssize(tokens));
+    done += count;
+    if (reading) reading(static_cast<int64_t>(done), std::ssize(more));
+  }
+  logits_ = model_.logits(hidden.select(1, -1)).reshape({-1}).to(at::kCPU).contiguous();
   return {logits_.data_ptr<float>(), static_cast<size_t>(logits_.numel())};
 }
 
@@ -37,7 +53,8 @@ std::vector<int32_t> generate(CachedDecoder& model, std::span<const int32_t> pro
   check_sampling(options.sampling);
   RandomStream random(options.seed, "generate");
   std::vector<int32_t> tokens(prompt.begin(), prompt.end());
-  std::span<const float> logits = model.logits_after(tokens);
+  std::span<const float> logits = model.logits_after(tokens, options.reading);
+  if (logits.empty()) return {};
   const auto written = [&] { return static_cast<int64_t>(tokens.size() - prompt.size()); };
   while (written() < options.max_tokens && !interrupted()) {
     const int32_t token = sample(logits, options.sampling, random);

@@ -16,6 +16,8 @@ struct GenerateOptions {
   SamplingOptions sampling = {};
   uint64_t seed = 0;
   std::vector<int32_t> stop = {};  // ends before any of these tokens
+  /// Called with the tokens of the prompt that were read, of all that had to be.
+  std::function<void(int64_t done, int64_t total)> reading = {};
 };
 
 /// A decoder with the keys and values of the tokens that it saw last.
@@ -23,12 +25,20 @@ class CachedDecoder {
  public:
   explicit CachedDecoder(Decoder& model);
 
+  /// Tokens that are computed at once, where the routers choose token by token.
+  static constexpr int64_t kPiece = 2048;
+
   /// Logits [V] after these tokens (at least one). What they have in common with those of the call before is
-  /// not computed again.
-  std::span<const float> logits_after(std::span<const int32_t> tokens);
+  /// not computed again. Empty when Ctrl-C ended it, between pieces.
+  /// @param reading  called after each piece with the tokens that are done, of those that had to be computed
+  std::span<const float> logits_after(std::span<const int32_t> tokens,
+                                      const std::function<void(int64_t done, int64_t total)>& reading = {});
   const Decoder& model() const { return model_; }
 
  private:
+  /// Hidden values [1, N, H] after the next tokens of a text.
+  Tensor compute(std::span<const int32_t> more, int64_t text_length);
+
   Decoder& model_;
   std::vector<KeyValueCache> cache_;
   std::vector<int32_t> tokens_;

@@ -173,7 +173,7 @@ DecoderOutput Decoder::forward(const Batch& batch, const ForwardOptions& options
   const Tensor flat_tokens = batch.tokens.reshape({-1});
   check_tokens(flat_tokens, spec_.vocab_size);
   DecoderOutput output;
-  const RotaryTable& table = rotary_table(cached + length);
+  const RotaryTable& table = rotary_table(std::max(cached + length, options.text_length));
   CarriedState carried_state, carried_between_heads;
   RoutingContext of_experts = context_of_pass(batch, flat_tokens, options, cached), of_heads = of_experts;
   of_experts.num_routed_layers = std::ssize(routers_of(Half::kFeedForward));
@@ -188,7 +188,9 @@ DecoderOutput Decoder::forward(const Batch& batch, const ForwardOptions& options
     x = std::move(next.sum);
     return std::move(next.norm);
   };
-  for (size_t i = 0; i < layers_.size(); ++i) {
+  const size_t computed =
+      options.layers < 0 ? layers_.size() : std::min(layers_.size(), static_cast<size_t>(options.layers));
+  for (size_t i = 0; i < computed; ++i) {
     Layer& layer = *layers_[i];
     KeyValueCache* cache = options.cache ? &(*options.cache)[i] : nullptr;
     // Anew at every step of a generation, and the same again for the same text.
@@ -215,8 +217,10 @@ DecoderOutput Decoder::forward(const Batch& batch, const ForwardOptions& options
     x = std::move(after.stream);
     delta = std::move(after.delta);
   }
-  add_network_balance(routers_of(Half::kFeedForward), output.routing, options.step);
-  add_network_balance(routers_of(Half::kAttention), output.attention, options.step);
+  if (computed == layers_.size()) {
+    add_network_balance(routers_of(Half::kFeedForward), output.routing, options.step);
+    add_network_balance(routers_of(Half::kAttention), output.attention, options.step);
+  }
   const Tensor of_routing = loss_of(output.routing), of_attention = loss_of(output.attention);
   output.balance_loss = of_routing.defined() && of_attention.defined()
                             ? of_routing + of_attention
@@ -320,6 +324,12 @@ bool Decoder::wants_counting_pass() const {
   const auto wants = [](const Router* router) { return router->wants_counting_pass(); };
   return std::ranges::any_of(routers_of(Half::kFeedForward), wants) ||
          std::ranges::any_of(routers_of(Half::kAttention), wants);
+}
+
+bool Decoder::chooses_token_by_token() const {
+  const auto alone = [](const Router* router) { return router->chooses_token_by_token(); };
+  return std::ranges::all_of(routers_of(Half::kFeedForward), alone) &&
+         std::ranges::all_of(routers_of(Half::kAttention), alone);
 }
 
 std::vector<Router*> Decoder::routers_of(Half half) const {

@@ -24,6 +24,8 @@ struct ForwardOptions {
   bool counting = false;                        // a pass before the step, see wants_counting_pass
   const ProcessGroup* processes = nullptr;      // that compute the step together
   std::vector<KeyValueCache>* cache = nullptr;  // one a layer: the tokens continue what is in it
+  int64_t text_length = 0;  // when the text comes in pieces: tokens of all of it, which LongRoPE turns by
+  int64_t layers = -1;      // only so many from the first, for their routing; -1: all
 };
 
 struct DecoderOutput {
@@ -61,6 +63,8 @@ class Decoder {
   void to(const at::Device& device);
   at::Device device() const;
 
+  /// Whether every router chooses for a token by its own scores only, so that a text may come in pieces.
+  bool chooses_token_by_token() const;
   /// Whether the micro-batches of a step must run once with ForwardOptions::counting before it is learned
   /// from.
   bool wants_counting_pass() const;

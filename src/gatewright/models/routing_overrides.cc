@@ -3,37 +3,17 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <charconv>
 #include <optional>
 #include <set>
 #include <string_view>
 
 #include "gatewright/base/error.h"
-#include "gatewright/base/quoted.h"
+#include "gatewright/base/number_list.h"
 #include "gatewright/routing/choice/registry.h"
 #include "gatewright/routing/scorer.h"
 
 namespace gatewright {
 namespace {
-
-std::optional<int64_t> parse_number(std::string_view text) {
-  int64_t value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  return error == std::errc() && end == text.data() + text.size() && value >= 0 ? std::optional(value)
-                                                                                : std::nullopt;
-}
-
-struct Layers {
-  int64_t first = 0, last = 0;
-};
-
-/// "3" or "0-5"; nothing when the text is neither.
-std::optional<Layers> parse_layers(std::string_view text) {
-  const size_t dash = text.find('-');
-  const auto first = parse_number(text.substr(0, dash));
-  const auto last = dash == std::string_view::npos ? first : parse_number(text.substr(dash + 1));
-  return first && last ? std::optional(Layers{*first, *last}) : std::nullopt;
-}
 
 /// One option's layers and what comes after them.
 struct Override {
@@ -51,12 +31,13 @@ struct Override {
 Override parse(const char* option, const std::string& given, bool layers_needed, DecoderSpec& spec) {
   Override result{.option = option, .given = given, .layers = {}, .value = given};
   const size_t colon = given.find(':');
-  const auto layers =
-      colon == std::string::npos ? std::nullopt : parse_layers(std::string_view(given).substr(0, colon));
+  const auto layers = colon == std::string::npos
+                          ? std::nullopt
+                          : parse_number_range(std::string_view(given).substr(0, colon));
   if (!layers && layers_needed) result.refuse("LAYER:IDS was expected, such as 0:1,2 or 0-3:5");
   if (layers) {
     result.value = given.substr(colon + 1);
-    if (layers->first > layers->last || layers->last >= spec.num_layers())
+    if (layers->last >= spec.num_layers())
       result.refuse("the model has layers 0 to {}", spec.num_layers() - 1);
   }
   const int64_t first = layers ? layers->first : 0, last = layers ? layers->last : spec.num_layers() - 1;
@@ -71,15 +52,10 @@ Override parse(const char* option, const std::string& given, bool layers_needed,
 std::vector<int64_t> parse_experts(const Override& o) {
   int64_t experts = o.layers[0]->num_experts;
   for (const FeedForwardSpec* layer : o.layers) experts = std::min(experts, layer->num_experts);
-  std::set<int64_t> ids;
-  for (size_t begin = 0; begin <= o.value.size();) {
-    const size_t end = std::min(o.value.find(',', begin), o.value.size());
-    const auto id = parse_number(std::string_view(o.value).substr(begin, end - begin));
-    if (!id) o.refuse("expert ids with commas between them were expected after the layer");
-    if (*id >= experts) o.refuse("the layer has experts 0 to {}", experts - 1);
-    ids.insert(*id);
-    begin = end + 1;
-  }
+  const auto given = parse_number_list(o.value);
+  if (!given) o.refuse("expert ids with commas between them were expected after the layer");
+  const std::set<int64_t> ids(given->begin(), given->end());
+  if (*ids.rbegin() >= experts) o.refuse("the layer has experts 0 to {}", experts - 1);
   if (std::ssize(ids) == experts && std::string_view(o.option) == "--omit")
     o.refuse("these are all {} experts; one must stay", experts);
   return {ids.begin(), ids.end()};
