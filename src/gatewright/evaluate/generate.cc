@@ -23,6 +23,9 @@ std::span<const float> CachedDecoder::logits_after(
     std::span<const int32_t> tokens, const std::function<void(int64_t done, int64_t total)>& reading) {
   require(!tokens.empty(), "a text can't be continued from nothing: the prompt has no tokens");
   const at::NoGradGuard no_grad;
+  const bool by_long_factors = turns_by_long_factors(model_.spec().rotary, std::ssize(tokens));
+  if (by_long_factors != by_long_factors_) tokens_.clear();
+  by_long_factors_ = by_long_factors;
   // The last token is computed in any case, for its logits.
   const auto common = static_cast<size_t>(
       std::ranges::mismatch(tokens.first(tokens.size() - 1), tokens_).in1 - tokens.begin());

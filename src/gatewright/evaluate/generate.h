@@ -29,7 +29,8 @@ class CachedDecoder {
   static constexpr int64_t kPiece = 2048;
 
   /// Logits [V] after these tokens (at least one). What they have in common with those of the call before is
-  /// not computed again. Empty when Ctrl-C ended it, between pieces.
+  /// not computed again, unless LongRoPE turns a text of this length by its other list: then all of it is, so
+  /// that the logits are those of the whole text in one pass. Empty when Ctrl-C ended it, between pieces.
   /// @param reading  called after each piece with the tokens that are done, of those that had to be computed
   std::span<const float> logits_after(std::span<const int32_t> tokens,
                                       const std::function<void(int64_t done, int64_t total)>& reading = {});
@@ -42,6 +43,7 @@ class CachedDecoder {
   Decoder& model_;
   std::vector<KeyValueCache> cache_;
   std::vector<int32_t> tokens_;
+  bool by_long_factors_ = false;  // how LongRoPE turned the keys in the cache
   Tensor logits_;
 };
 

@@ -90,6 +90,10 @@ std::vector<float> llama3_divisors(const RotarySpec& spec, int64_t width) {
   return divisors;
 }
 
+bool turns_by_long_factors(const RotarySpec& spec, int64_t positions) {
+  return spec.scaling == RotaryScaling::kLongRope && positions > spec.original_positions;
+}
+
 RotaryFrequencies rotary_frequencies(const RotarySpec& spec, int64_t width, int64_t positions) {
   require(width > 0 && width % 2 == 0, "[rotary] the width must be even and positive, got {}", width);
   check(spec);
@@ -108,7 +112,8 @@ RotaryFrequencies rotary_frequencies(const RotarySpec& spec, int64_t width, int6
       result.magnitude = yarn_magnitude(spec);
       break;
     case RotaryScaling::kLongRope:
-      divide(result.frequency, positions > spec.original_positions ? spec.long_factors : spec.short_factors);
+      divide(result.frequency,
+             turns_by_long_factors(spec, positions) ? spec.long_factors : spec.short_factors);
       result.magnitude = longrope_magnitude(spec);
       break;
   }

@@ -41,6 +41,10 @@ struct RotaryFrequencies {
   double magnitude = 1;           // cosine and sine are multiplied by it
 };
 
+/// Whether a text of so many tokens turns by LongRoPE's list for long texts: one that is longer than the
+/// original context. Keys that were turned by the other list are of no use to it.
+bool turns_by_long_factors(const RotarySpec& spec, int64_t positions);
+
 /// The frequencies of `width` rotated values (width / 2 pairs) in a text of `positions` tokens; LongRoPE has
 /// others for texts longer than the original context. Fails when lists have another length than the pairs, or
 /// a scaling lacks what it needs.

@@ -173,6 +173,12 @@ DecoderOutput Decoder::forward(const Batch& batch, const ForwardOptions& options
   const Tensor flat_tokens = batch.tokens.reshape({-1});
   check_tokens(flat_tokens, spec_.vocab_size);
   DecoderOutput output;
+  require(
+      cached == 0 || options.text_length > 0 ||
+          turns_by_long_factors(spec_.rotary, cached) == turns_by_long_factors(spec_.rotary, cached + length),
+      "a text that outgrows the original context of {} tokens turns by other angles: it must be computed "
+      "from its beginning, with its length in text_length",
+      spec_.rotary.original_positions);
   const RotaryTable& table = rotary_table(std::max(cached + length, options.text_length));
   CarriedState carried_state, carried_between_heads;
   RoutingContext of_experts = context_of_pass(batch, flat_tokens, options, cached), of_heads = of_experts;
@@ -230,9 +236,7 @@ DecoderOutput Decoder::forward(const Batch& batch, const ForwardOptions& options
 }
 
 const RotaryTable& Decoder::rotary_table(int64_t positions) {
-  // LongRoPE turns long texts by other angles than short ones.
-  const bool long_text =
-      spec_.rotary.scaling == RotaryScaling::kLongRope && positions > spec_.rotary.original_positions;
+  const bool long_text = turns_by_long_factors(spec_.rotary, positions);
   const int64_t have = rotary_.cosine.defined() ? rotary_.cosine.size(0) : 0;
   if (positions <= have && long_text == rotary_is_long_ && rotary_.cosine.device() == device())
     return rotary_;

@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 
+#include "gatewright/evaluate/generate.h"
 #include "gatewright/evaluate/trace_of.h"
 #include "gatewright/experts/packed_tensor.h"
 #include "gatewright/formats/block_types.h"
@@ -112,17 +113,53 @@ TEST_P(PublishedFamily, KeepsItsBitsOnTheWayToTheOtherFormatAndBack) {
   EXPECT_TRUE(at::equal(logits_of(first), logits_of(back)));
 }
 
+/// Token by token, each against the text up to it in one pass.
+void compare_growing_text(Decoder& decoder, CachedDecoder& cached, size_t longest) {
+  for (size_t t = 1; t <= longest; ++t) {
+    const std::vector<int32_t> text(kTokens.begin(), kTokens.begin() + static_cast<std::ptrdiff_t>(t));
+    const std::span<const float> logits = cached.logits_after(text);
+    const Tensor whole =
+        logits_of(decoder, {kTokens.begin(), kTokens.begin() + static_cast<std::ptrdiff_t>(t)})[-1];
+    double worst = 0;
+    for (size_t v = 0; v < logits.size(); ++v)
+      worst = std::max(
+          worst, std::abs(static_cast<double>(logits[v]) - whole[static_cast<int64_t>(v)].item<double>()));
+    EXPECT_LT(worst, 1e-4) << t;
+  }
+}
+
+TEST(LongRope, ATextThatOutgrowsTheOriginalContextIsTurnedAsAWhole) {
+  const auto all = all_architectures();
+  const auto it = std::ranges::find_if(
+      all, [](const Architecture& a) { return a.rotary.scaling == RotaryScaling::kLongRope; });
+  ASSERT_NE(it, all.end());
+  ASSERT_LT(it->rotary.original_positions, std::ssize(kTokens)) << "the text crosses the border";
+  const TemporaryFolder folder;
+  convert_to_gguf(RandomModel(*it), folder / "model.gguf");
+  Decoder decoder = load(folder / "model.gguf"), other = load(folder / "model.gguf");
+  CachedDecoder cached(decoder);
+  compare_growing_text(other, cached, kTokens.size());
+  compare_growing_text(other, cached, kTokens.size());  // and back to a short text
+  std::vector<KeyValueCache> cache(static_cast<size_t>(decoder.spec().num_layers()));
+  const at::NoGradGuard no_grad;
+  const auto feed = [&](int64_t tokens) {
+    decoder.forward({.tokens = at::ones({1, tokens}, at::kLong)}, {.cache = &cache});
+  };
+  feed(8);
+  EXPECT_THAT(error_of([&] { feed(1); }), HasSubstr("outgrows the original context of 8 tokens"));
+}
+
 TEST_P(PublishedFamily, TokenByTokenEqualsOnePass) {
   const TemporaryFolder folder;
   convert_to_gguf(RandomModel(GetParam()), folder / "model.gguf");
   Decoder decoder = load(folder / "model.gguf");
-  if (GetParam().rotary.scaling == RotaryScaling::kLongRope) return;  // other angles while the text is short
   const Tensor whole = logits_of(decoder);
   std::vector<KeyValueCache> cache(static_cast<size_t>(decoder.spec().num_layers()));
   const at::NoGradGuard no_grad;
   for (size_t t = 0; t < kTokens.size(); ++t) {
     const Tensor token = at::full({1, 1}, kTokens[t], at::kLong);
-    const Tensor one = decoder.logits(decoder.forward({.tokens = token}, {.cache = &cache}).hidden[0]);
+    const Tensor one = decoder.logits(
+        decoder.forward({.tokens = token}, {.cache = &cache, .text_length = std::ssize(kTokens)}).hidden[0]);
     EXPECT_LT((one[0] - whole[static_cast<int64_t>(t)]).abs().max().item<double>(), 1e-4) << t;
   }
 }
