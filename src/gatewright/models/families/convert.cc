@@ -183,7 +183,9 @@ ConvertReport convert_to_folder(const ModelSource& in, const std::filesystem::pa
                                 const ConvertOptions& options) {
   const std::vector<FileTensor> files = file_tensors(in.tensors(), FileFormat::kHuggingFace);
   ConvertReport report;
-  const OrderedJson kept = kept_config(in.metadata()), config = kept.empty() ? in.config() : kept;
+  OrderedJson config = kept_config(in.metadata());
+  if (config.empty()) config = in.config();
+  config.erase("quantization_config");  // of packed types, which are not written
   const std::optional<DataType> told = type_of_config(config);
   std::vector<TensorPlan> plans;
   int64_t unpacked = 0;
