@@ -70,7 +70,8 @@ ImportanceMatrix calibrate(Decoder& model, const std::vector<ModelTensor>& tenso
   while (!interrupted()) {
     const PackedBatch packed = stream.next(batch_size);
     if (packed.sequences == 0) break;
-    model.logits(model.forward(to_batch(packed, model.device())).hidden);
+    for (const Batch& batch : batches_without_filling(packed, model.device()))
+      model.logits(model.forward(batch).hidden);
     result.chunk_count += static_cast<uint32_t>(packed.sequences);
     result.chunk_size = static_cast<uint32_t>(packed.length);
     if (progress) progress(done += packed.sequences);

@@ -15,8 +15,8 @@ namespace gatewright {
 
 /// For each column of each matrix that GGUF holds by itself, and each expert, the sum of the squared inputs
 /// over the stream, under the names of GGUF. Tensors that hold several of our matrices (Phi-3's) share their
-/// input; what lies transposed in GGUF (DeepSeek's attn_k_b) is left out. Stops early, with what it has, when
-/// asked to by Ctrl-C.
+/// input; what lies transposed in GGUF (DeepSeek's attn_k_b) is left out. What fills up the last sequence is
+/// not computed and so not counted. Stops early, with what it has, when asked to by Ctrl-C.
 /// @param tensors  of the model's file
 ImportanceMatrix calibrate(Decoder& model, const std::vector<ModelTensor>& tensors, ValidationStream& stream,
                            int64_t batch_size, const std::function<void(int64_t sequences)>& progress = {});
