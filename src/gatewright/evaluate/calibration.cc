@@ -71,7 +71,7 @@ ImportanceMatrix calibrate(Decoder& model, const std::vector<ModelTensor>& tenso
     const PackedBatch packed = stream.next(batch_size);
     if (packed.sequences == 0) break;
     for (const Batch& batch : batches_without_filling(packed, model.device()))
-      model.logits(model.forward(batch).hidden);
+      model.logits(model.forward(batch, {.observer = &sums}).hidden, &sums);
     result.chunk_count += static_cast<uint32_t>(packed.sequences);
     result.chunk_size = static_cast<uint32_t>(packed.length);
     if (progress) progress(done += packed.sequences);

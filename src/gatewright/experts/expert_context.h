@@ -5,9 +5,13 @@
 
 namespace gatewright {
 
+class ProductObserver;
+
 struct ExpertContext {
   bool training = false;           // dropout works in training only
   RandomStream* random = nullptr;  // this layer's stream; needed by what draws
+  /// Sees the products of experts that are feed-forwards of their own, shared ones too; null: nobody does.
+  ProductObserver* observer = nullptr;
 };
 
 /// The stream; fails naming `what` when there is none.

@@ -70,11 +70,12 @@ FeedForwardExperts::FeedForwardExperts(const ExpertSizes& sizes, const FeedForwa
       recompute_(options.recompute),
       layer_(sizes.layer) {}
 
-Tensor FeedForwardExperts::forward(const Tensor& hidden, const Assignment& assignment, const ExpertContext&) {
+Tensor FeedForwardExperts::forward(const Tensor& hidden, const Assignment& assignment,
+                                   const ExpertContext& context) {
   require(assignment.num_experts() == num_experts(),
           "layer {}: an assignment for {} experts reached a bank of {} experts", layer_,
           assignment.num_experts(), num_experts());
-  return expert_ffn(hidden, assignment, ffn_, activation_, recompute_);
+  return expert_ffn(hidden, assignment, ffn_, activation_, recompute_, context.observer);
 }
 
 void FeedForwardExperts::collect(ParameterList& parameters, const std::string& prefix) const {

@@ -15,8 +15,8 @@ using torch::autograd::variable_list;
 
 bool has_cpu_kernel(const Tensor& hidden, const FfnTensors& p, Activation activation) {
   return hidden.is_cpu() && (hidden.scalar_type() == at::kFloat || hidden.scalar_type() == at::kBFloat16) &&
-         activation != Activation::clamped_swiglu && !ProductObserver::current() && !is_packed(p.gate) &&
-         !is_packed(p.up) && !is_packed(p.down);
+         activation != Activation::clamped_swiglu && !is_packed(p.gate) && !is_packed(p.up) &&
+         !is_packed(p.down);
 }
 
 // What an expert does not have is an empty tensor inside the function: its inputs must all be tensors, so
@@ -130,10 +130,10 @@ Tensor clamped_swiglu(const Tensor& gate, const Tensor& up) {
 }  // namespace
 
 Tensor expert_ffn(const Tensor& hidden, const Assignment& assignment, const FfnTensors& parameters,
-                  Activation activation, bool recompute) {
+                  Activation activation, bool recompute, ProductObserver* observer) {
   check_shapes(hidden, assignment, parameters);
-  if (!has_cpu_kernel(hidden, parameters, activation)) {
-    return expert_ffn_by_tensor_operations(hidden, assignment, parameters, activation);
+  if (observer || !has_cpu_kernel(hidden, parameters, activation)) {
+    return expert_ffn_by_tensor_operations(hidden, assignment, parameters, activation, {}, observer);
   }
   const bool keep = !recompute && at::GradMode::is_enabled();
   return CpuFfn::apply(hidden.contiguous(), assignment.weight.to(at::kFloat).contiguous(),
@@ -146,10 +146,11 @@ Tensor expert_ffn(const Tensor& hidden, const Assignment& assignment, const FfnT
 
 Tensor expert_ffn_by_tensor_operations(const Tensor& hidden, const Assignment& assignment,
                                        const FfnTensors& parameters, Activation activation,
-                                       const std::function<Tensor(const Tensor&)>& after_activation) {
+                                       const std::function<Tensor(const Tensor&)>& after_activation,
+                                       ProductObserver* observer) {
   check_shapes(hidden, assignment, parameters);
   const auto linear = [&](const Tensor& x, const Tensor& weights, const Tensor& biases, int64_t e) {
-    if (ProductObserver* observer = ProductObserver::current()) observer->see(weights, e, x);
+    if (observer) observer->see(weights, e, x);
     const Tensor product =
         is_packed(weights) ? packed_product(x, weights, e) : at::mm(x, weights[e].to(x.scalar_type()).t());
     return biases.defined() ? product + biases[e].to(product.scalar_type()) : product;
@@ -185,7 +186,7 @@ Tensor expert_ffn_by_tensor_operations(const Tensor& hidden, const Assignment& a
 }
 
 Tensor dense_ffn(const Tensor& hidden, const FfnTensors& parameters, Activation activation,
-                 const Tensor& weight, bool recompute) {
+                 const Tensor& weight, bool recompute, ProductObserver* observer) {
   const int64_t tokens = hidden.size(0);
   const auto ids = hidden.options().dtype(at::kLong);
   const Assignment all = {
@@ -199,7 +200,7 @@ Tensor dense_ffn(const Tensor& hidden, const FfnTensors& parameters, Activation 
   const FfnTensors stacks = {stack_of_one(parameters.gate),    stack_of_one(parameters.up),
                              stack_of_one(parameters.down),    stack_of_one(parameters.gate_bias),
                              stack_of_one(parameters.up_bias), stack_of_one(parameters.down_bias)};
-  return expert_ffn(hidden, all, stacks, activation, recompute);
+  return expert_ffn(hidden, all, stacks, activation, recompute, observer);
 }
 
 }  // namespace gatewright

@@ -11,6 +11,8 @@
 
 namespace gatewright {
 
+class ProductObserver;
+
 using kernels::Activation;
 
 /// Stacked parameters; undefined where the expert has none (gate without swiglu, biases).
@@ -25,19 +27,21 @@ struct FfnTensors {
 
 /// hidden [T, H] -> [T, H], in the type of hidden (parameters of another type are converted).
 /// recompute: keep nothing but the inputs for the backward pass, and compute the activations again there.
+/// observer: sees the products, which are then plain tensor operations.
 Tensor expert_ffn(const Tensor& hidden, const Assignment& assignment, const FfnTensors& parameters,
-                  Activation activation, bool recompute = false);
+                  Activation activation, bool recompute = false, ProductObserver* observer = nullptr);
 
 /// The same in plain tensor operations, one product for each expert that has pairs: for devices and types
 /// without kernels, and to check them. Reads expert_begin on the host once.
 /// @param after_activation  what becomes of an expert's inner values [rows, F] (dropout, say), when given
 Tensor expert_ffn_by_tensor_operations(const Tensor& hidden, const Assignment& assignment,
                                        const FfnTensors& parameters, Activation activation,
-                                       const std::function<Tensor(const Tensor&)>& after_activation = {});
+                                       const std::function<Tensor(const Tensor&)>& after_activation = {},
+                                       ProductObserver* observer = nullptr);
 
 /// A dense feed-forward: every token through one expert, whose parameters have no first axis, times
 /// weight [T] when it is defined.
 Tensor dense_ffn(const Tensor& hidden, const FfnTensors& parameters, Activation activation,
-                 const Tensor& weight = {}, bool recompute = false);
+                 const Tensor& weight = {}, bool recompute = false, ProductObserver* observer = nullptr);
 
 }  // namespace gatewright

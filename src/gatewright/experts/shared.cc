@@ -25,7 +25,7 @@ Tensor SharedExperts::forward(const Tensor& hidden, const Assignment& assignment
     weight = weight.defined() ? weight * scale_
                               : at::full({hidden.size(0)}, scale_, hidden.options().dtype(at::kFloat));
   return routed_->forward(hidden, assignment, context) +
-         dense_ffn(hidden, ffn_, activation_, weight, recompute_);
+         dense_ffn(hidden, ffn_, activation_, weight, recompute_, context.observer);
 }
 
 void SharedExperts::collect(ParameterList& parameters, const std::string& prefix) const {

@@ -56,12 +56,12 @@ Tensor product_with_transposed(const Tensor& rows, const Tensor& weight) {
 
 }  // namespace
 
-Tensor linear_layer(const Tensor& x, const Tensor& weight, const Tensor& bias) {
+Tensor linear_layer(const Tensor& x, const Tensor& weight, const Tensor& bias, ProductObserver* observer) {
   require(x.dim() > 0 && weight.dim() == 2 && x.size(-1) == input_width(weight),
           "[linear] inputs of {} values do not fit a weight for {}", x.dim() > 0 ? x.size(-1) : 0,
           weight.dim() == 2 ? input_width(weight) : 0);
   const Tensor rows = x.reshape({-1, x.size(-1)});
-  if (ProductObserver* observer = ProductObserver::current()) observer->see(weight, 0, rows);
+  if (observer) observer->see(weight, 0, rows);
   Tensor product = product_with_transposed(rows, weight);
   if (bias.defined()) product = product + bias.to(x.scalar_type());
   std::vector<int64_t> shape = x.sizes().vec();

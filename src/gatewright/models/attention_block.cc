@@ -127,8 +127,11 @@ Tensor clipped(const Tensor& x, double bound) { return bound > 0 ? x.clamp(-boun
 
 Tensor AttentionBlock::attend(const Tensor& normed, const AttentionInput& in) const {
   const int64_t rows = in.batch.rows(), length = in.batch.length();
-  Tensor query = linear_layer(normed, query_, query_bias_), key = linear_layer(normed, key_, key_bias_),
-         value = linear_layer(normed, value_, value_bias_);
+  const auto project = [&](const Tensor& x, const Tensor& weight, const Tensor& bias) {
+    return linear_layer(x, weight, bias, in.observer);
+  };
+  Tensor query = project(normed, query_, query_bias_), key = project(normed, key_, key_bias_),
+         value = project(normed, value_, value_bias_);
   if (in.spec.query_key_norm == QueryKeyNorm::kProjection) {
     query = rms_norm(query, query_norm_, in.spec.rms_norm_eps);
     key = rms_norm(key, key_norm_, in.spec.rms_norm_eps);
@@ -143,8 +146,7 @@ Tensor AttentionBlock::attend(const Tensor& normed, const AttentionInput& in) co
   query = rotary(query, in.rotary, in.positions);
   key = rotary(key, in.rotary, in.positions);
   const Tensor mixed = mix(query, key, value, 0, in);
-  return linear_layer(mixed.reshape({rows, length, in.spec.num_heads * in.spec.head_dim}), output_,
-                      output_bias_);
+  return project(mixed.reshape({rows, length, in.spec.num_heads * in.spec.head_dim}), output_, output_bias_);
 }
 
 namespace {
@@ -159,18 +161,20 @@ Tensor padded(const Tensor& x, int64_t size) {
 Tensor AttentionBlock::attend_latent(const Tensor& normed, const LatentAttentionSpec& l,
                                      const AttentionInput& in) const {
   const int64_t rows = in.batch.rows(), length = in.batch.length(), heads = in.spec.num_heads;
+  const auto project = [&](const Tensor& x, const Tensor& weight) {
+    return linear_layer(x, weight, {}, in.observer);
+  };
   const auto turned = [&](const Tensor& x) {
     return rotary(x, in.rotary, in.positions, RotaryOrder::kInterleaved);
   };
   const Tensor inner = query_down_.defined()
-                           ? rms_norm(linear_layer(normed, query_down_), query_norm_, in.spec.rms_norm_eps)
+                           ? rms_norm(project(normed, query_down_), query_norm_, in.spec.rms_norm_eps)
                            : normed;
-  const Tensor query = linear_layer(inner, query_).view({rows, length, heads, l.nope_dim + l.rope_dim});
-  const Tensor small = linear_layer(normed, key_);
+  const Tensor query = project(inner, query_).view({rows, length, heads, l.nope_dim + l.rope_dim});
+  const Tensor small = project(normed, key_);
   const Tensor vector =
       rms_norm(small.narrow(-1, 0, l.key_value_rank).contiguous(), key_norm_, in.spec.rms_norm_eps);
-  const Tensor key_values =
-      linear_layer(vector, value_).view({rows, length, heads, l.nope_dim + l.value_dim});
+  const Tensor key_values = project(vector, value_).view({rows, length, heads, l.nope_dim + l.value_dim});
   // One rotary part of the key for all heads.
   const Tensor key_position =
       turned(small.narrow(-1, l.key_value_rank, l.rope_dim).reshape({rows, length, 1, l.rope_dim}));
@@ -184,7 +188,7 @@ Tensor AttentionBlock::attend_latent(const Tensor& normed, const LatentAttention
       latent_attention_scale(in.spec.rotary) / std::sqrt(static_cast<double>(l.nope_dim + l.rope_dim));
   const Tensor mixed = mix(padded(queries, width), padded(keys, width),
                            padded(key_values.narrow(-1, l.nope_dim, l.value_dim), width), scale, in);
-  return linear_layer(mixed.narrow(-1, 0, l.value_dim).reshape({rows, length, heads * l.value_dim}), output_);
+  return project(mixed.narrow(-1, 0, l.value_dim).reshape({rows, length, heads * l.value_dim}), output_);
 }
 
 Tensor AttentionBlock::attend_selectively(const Tensor& normed, const Assignment& heads,

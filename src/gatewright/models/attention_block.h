@@ -12,14 +12,17 @@
 
 namespace gatewright {
 
+class ProductObserver;
+
 /// What a forward pass gives each layer's attention.
 struct AttentionInput {
   const DecoderSpec& spec;
   const Batch& batch;
   const RotaryTable& rotary;
-  const Tensor& positions;         // int64 [B, S] of the tokens in their documents
-  KeyValueCache* cache = nullptr;  // the tokens continue what is in it
-  int64_t window = 0;              // positions a query looks back, itself included; 0: all
+  const Tensor& positions;              // int64 [B, S] of the tokens in their documents
+  KeyValueCache* cache = nullptr;       // the tokens continue what is in it
+  ProductObserver* observer = nullptr;  // sees the products, but for those of selective attention
+  int64_t window = 0;                   // positions a query looks back, itself included; 0: all
 };
 
 class AttentionBlock {

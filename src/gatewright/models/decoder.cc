@@ -83,13 +83,13 @@ struct Decoder::Layer {
 
   /// The rounds of a routed layer, whose records are added to those of the layers before it.
   RoundsOutput route(const Tensor& stream, const Tensor& normed, RoutingContext& context,
-                     std::vector<RoutingRecord>& records) {
+                     std::vector<RoutingRecord>& records, ProductObserver* observer) {
     return run_rounds(stream, normed, rounds, [&](int64_t t, const Tensor& tokens) {
       context.round = t;
       context.previous = records.empty() ? nullptr : &records.back().scores;
       records.push_back(routers[static_cast<size_t>(t)]->route(tokens, context));
       return experts->forward(tokens, records.back().assignment,
-                              {.training = context.training, .random = context.random});
+                              {.training = context.training, .random = context.random, .observer = observer});
     });
   }
 
@@ -213,13 +213,14 @@ DecoderOutput Decoder::forward(const Batch& batch, const ForwardOptions& options
                                      .rotary = table,
                                      .positions = positions,
                                      .cache = cache,
+                                     .observer = options.observer,
                                      .window = spec_.window(static_cast<int64_t>(i))});
     const Tensor normed = add_and_norm(layer.post_attention_norm).view({rows * length, hidden});
     if (layer.routers.empty()) {
-      delta = dense_ffn(normed, layer.dense, Activation::swiglu).view_as(x);
+      delta = dense_ffn(normed, layer.dense, Activation::swiglu, {}, false, options.observer).view_as(x);
       continue;
     }
-    RoundsOutput after = layer.route(x, normed, of_experts, output.routing);
+    RoundsOutput after = layer.route(x, normed, of_experts, output.routing, options.observer);
     x = std::move(after.stream);
     delta = std::move(after.delta);
   }
@@ -250,7 +251,9 @@ at::Device Decoder::device() const { return norm_.device(); }
 
 const Tensor& Decoder::head() const { return spec_.tie_word_embeddings ? embedding_ : head_; }
 
-Tensor Decoder::logits(const Tensor& hidden) const { return linear_layer(hidden, head()).to(at::kFloat); }
+Tensor Decoder::logits(const Tensor& hidden, ProductObserver* observer) const {
+  return linear_layer(hidden, head(), {}, observer).to(at::kFloat);
+}
 
 ParameterList Decoder::parameters() const {
   ParameterList list;

@@ -15,6 +15,8 @@
 
 namespace gatewright {
 
+class ProductObserver;
+
 struct ForwardOptions {
   bool training = false;
   int64_t step = 0;                             // optimiser steps done, for schedules
@@ -25,7 +27,8 @@ struct ForwardOptions {
   const ProcessGroup* processes = nullptr;      // that compute the step together
   std::vector<KeyValueCache>* cache = nullptr;  // one a layer: the tokens continue what is in it
   int64_t text_length = 0;  // when the text comes in pieces: tokens of all of it, which LongRoPE turns by
-  int64_t layers = -1;      // only so many from the first, for their routing; -1: all
+  ProductObserver* observer = nullptr;  // sees what the weights are multiplied with
+  int64_t layers = -1;                  // only so many from the first, for their routing; -1: all
 };
 
 struct DecoderOutput {
@@ -47,7 +50,7 @@ class Decoder {
   /// Head weight [V, H] (the embedding when tied).
   const Tensor& head() const;
   /// hidden [..., H] -> float32 logits [..., V]
-  Tensor logits(const Tensor& hidden) const;
+  Tensor logits(const Tensor& hidden, ProductObserver* observer = nullptr) const;
 
   /// Hugging Face names; stacked expert tensors carry "{}" (named_tensor.h).
   ParameterList parameters() const;
