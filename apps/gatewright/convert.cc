@@ -24,9 +24,15 @@ ConvertReport convert_published(const ConvertArguments& a, const fs::path& in, c
   ConvertOptions options;
   if (a.type != "same") options.type = parse_data_type(a.type);
   options.dry_run = a.dry_run;
-  if (!is_encoder(in)) return write_model(ModelFile(in), out, options);
+  if (!fs::is_regular_file(in)) {
+    if (!is_encoder(in)) return write_model(ModelFile(in), out, options);
+    options.progress = writing_progress();
+    return convert_encoder(in, out, options);
+  }
+  const auto file = std::make_shared<const GgufFile>(in);
+  if (!is_encoder(*file)) return write_model(ModelFile(file), out, options);
   options.progress = writing_progress();
-  return convert_encoder(in, out, options);
+  return convert_encoder(*file, out, options);
 }
 
 /// The vocabulary of a llama2.c checkpoint: the file given, or the one that is beside it.

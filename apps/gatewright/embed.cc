@@ -9,6 +9,7 @@
 #include "gatewright/base/json.h"
 #include "gatewright/formats/model_lookup.h"
 #include "gatewright/models/encoder.h"
+#include "gatewright/models/families/model_tokenizer.h"
 #include "gatewright/report/terminal.h"
 #include "gatewright/text/tokenizer.h"
 #include "gatewright/train/device.h"
@@ -83,11 +84,16 @@ std::vector<std::vector<float>> embeddings_of(const Encoder& encoder,
   return rows;
 }
 
+std::pair<Encoder, Tokenizer> load(const std::filesystem::path& path) {
+  if (!std::filesystem::is_regular_file(path) || !is_gguf(path))
+    return {load_encoder(path), Tokenizer::load(path)};
+  const GgufFile file(path);
+  return {load_encoder(file), tokenizer_of(file)};
+}
+
 void run(const EmbedArguments& a) {
-  const std::filesystem::path path = find_model(a.model);
-  Encoder encoder = load_encoder(path);
+  auto [encoder, tokenizer] = load(find_model(a.model));
   encoder.to(choose_device(a.device));
-  const Tokenizer tokenizer = Tokenizer::load(path);
   const std::vector<std::string> texts = lines_of(read_file(a.input));
   catch_interrupts();
   const auto most = static_cast<size_t>(encoder.spec().max_positions);

@@ -28,12 +28,12 @@ void run(const ImatrixArguments& a) {
   const std::filesystem::path path = find_model(a.model);
   if (!is_published_model(path))
     fail_usage("{} is no file of a published model; `gatewright convert` makes one", path.string());
-  const std::vector<ModelTensor> tensors = ModelFile(path).tensors();
-  Model model = load_model(a.model, "cpu");
+  const ModelFile file(path);
+  Model model = load_model(file, "cpu");
   const TextForModel text(a.data, model.tokenizer);
   ValidationStream stream = text.stream(a.sequence_length, a.tokens);
   Progress progress("calibrating", "sequences", static_cast<double>(stream.sequences()));
-  ImportanceMatrix matrix = calibrate(model.decoder, tensors, stream, a.batch_size,
+  ImportanceMatrix matrix = calibrate(model.decoder, file.tensors(), stream, a.batch_size,
                                       [&](int64_t done) { progress.update(static_cast<double>(done)); });
   progress.clear();
   if (interrupted()) fail("interrupted before the end of the text");

@@ -12,7 +12,8 @@
 #include "gatewright/base/parallel.h"
 #include "gatewright/formats/model_lookup.h"
 #include "gatewright/models/checkpoint.h"
-#include "gatewright/models/families/model_file.h"
+#include "gatewright/models/families/model_tokenizer.h"
+#include "gatewright/models/published_model.h"
 #include "gatewright/report/terminal.h"
 #include "gatewright/text/tokenized_corpus.h"
 #include "gatewright/train/device.h"
@@ -55,6 +56,13 @@ Decoder load_on(const fs::path& path, const std::string& device, const RoutingOv
   return decoder;
 }
 
+Model checked(Decoder decoder, Tokenizer tokenizer, const fs::path& path) {
+  if (tokenizer.vocab_size() > decoder.spec().vocab_size)
+    fail("{}: the tokenizer has {} tokens and the model only {}: they don't belong together", path.string(),
+         tokenizer.vocab_size(), decoder.spec().vocab_size);
+  return {.decoder = std::move(decoder), .tokenizer = std::move(tokenizer)};
+}
+
 }  // namespace
 
 Decoder load_decoder_only(const std::string& model, const std::string& device,
@@ -68,12 +76,17 @@ Model load_model(const std::string& model, const std::string& device, const Rout
   if (folder && !fs::exists(path / "config.json"))
     fail("{} is not a model folder{}: it has no config.json", path.string(),
          fs::exists(path / "checkpoint") ? ", its training has not finished" : "");
+  if (is_published_model(path)) return load_model(ModelFile(path), device, overrides);
   Tokenizer tokenizer = Tokenizer::load(path);
-  Decoder decoder = load_on(path, device, overrides);
-  if (tokenizer.vocab_size() > decoder.spec().vocab_size)
-    fail("{}: the tokenizer has {} tokens and the model only {}: they don't belong together", path.string(),
-         tokenizer.vocab_size(), decoder.spec().vocab_size);
-  return {.decoder = std::move(decoder), .tokenizer = std::move(tokenizer)};
+  return checked(load_on(path, device, overrides), std::move(tokenizer), path);
+}
+
+Model load_model(const ModelFile& file, const std::string& device, const RoutingOverrides& overrides) {
+  Tokenizer tokenizer = tokenizer_of(file);
+  Decoder decoder =
+      load_published(file, WeightStorage::kMapped, [&](DecoderSpec& spec) { apply(overrides, spec); });
+  decoder.to(device_for(file.path(), device));
+  return checked(std::move(decoder), std::move(tokenizer), file.path());
 }
 
 void add_overrides(Options& verb, RoutingOverrides& o) {

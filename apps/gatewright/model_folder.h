@@ -9,6 +9,7 @@
 #include "command.h"
 #include "gatewright/base/json.h"
 #include "gatewright/models/decoder.h"
+#include "gatewright/models/families/model_file.h"
 #include "gatewright/models/routing_overrides.h"
 #include "gatewright/text/corpus.h"
 #include "gatewright/text/packing.h"
@@ -23,6 +24,9 @@ struct Model {
 /// A model folder, a GGUF file, or the name of a model in the cache folder; errors name the file. On the
 /// device asked for; weights that stay packed are for the CPU.
 Model load_model(const std::string& model, const std::string& device = "auto",
+                 const RoutingOverrides& overrides = {});
+/// The same of a published model that is open.
+Model load_model(const ModelFile& file, const std::string& device = "auto",
                  const RoutingOverrides& overrides = {});
 /// The same without its tokenizer, which a file may lack.
 Decoder load_decoder_only(const std::string& model, const std::string& device,

@@ -12,7 +12,6 @@
 #include "gatewright/base/json.h"
 #include "gatewright/base/quoted.h"
 #include "gatewright/formats/block_types.h"
-#include "gatewright/formats/gguf.h"
 #include "gatewright/formats/safetensors_folder.h"
 #include "gatewright/models/families/convert_encoder.h"
 
@@ -110,15 +109,6 @@ EncoderSpec gguf_encoder_spec(const GgufFile& file) {
   require(spec.hidden_size % spec.num_heads == 0, "{}: the width {} is no multiple of {} heads", keys.what(),
           spec.hidden_size, spec.num_heads);
   return spec;
-}
-
-Encoder load_gguf_encoder(const std::filesystem::path& path) {
-  const GgufFile file(path);
-  const EncoderSpec spec = gguf_encoder_spec(file);
-  check_size(spec, file.file_bytes(), path.string());
-  Encoder encoder(spec);
-  read_parameters(file.tensors(), encoder.parameters(), path.string(), encoder_gguf_name);
-  return encoder;
 }
 
 }  // namespace
@@ -262,8 +252,17 @@ Tensor Encoder::embed(std::span<const std::vector<int32_t>> texts) const {
   return embed(tokens.to(words_.device()), mask.to(words_.device())).to(at::kCPU, at::kFloat).contiguous();
 }
 
+Encoder load_encoder(const GgufFile& file) {
+  const std::string path = file.paths().front().string();
+  const EncoderSpec spec = gguf_encoder_spec(file);
+  check_size(spec, file.file_bytes(), path);
+  Encoder encoder(spec);
+  read_parameters(file.tensors(), encoder.parameters(), path, encoder_gguf_name);
+  return encoder;
+}
+
 Encoder load_encoder(const std::filesystem::path& path) {
-  if (std::filesystem::is_regular_file(path) && is_gguf(path)) return load_gguf_encoder(path);
+  if (std::filesystem::is_regular_file(path) && is_gguf(path)) return load_encoder(GgufFile(path));
   const std::filesystem::path config = path / "config.json";
   require(std::filesystem::exists(config),
           "{} is no encoder: neither a GGUF file nor a folder with config.json", path.string());

@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "gatewright/formats/gguf.h"
 #include "gatewright/routing/named_tensor.h"
 #include "gatewright/tensor.h"
 
@@ -72,5 +73,7 @@ class Encoder {
 /// bert, with weights of any type; they are unpacked. Errors name the file and each tensor that is missing or
 /// of another shape; what the encoder does not use (a pooler, a head) is left.
 Encoder load_encoder(const std::filesystem::path& path);
+/// The same of a GGUF file that is open.
+Encoder load_encoder(const GgufFile& file);
 
 }  // namespace gatewright

@@ -2,7 +2,7 @@
 // where and as they are, and only the routers are in memory as float32.
 #pragma once
 
-#include "gatewright/models/families/model_file.h"
+#include "gatewright/models/families/model_tokenizer.h"
 #include "gatewright/models/families/rewrite.h"
 #include "gatewright/train/starting_model.h"
 
@@ -15,7 +15,7 @@ class FileStart : public StartingModel {
 
   std::filesystem::path source() const override { return file_.path(); }
   std::string fingerprint() const override;
-  std::optional<Tokenizer> tokenizer() const override { return Tokenizer::load(file_.path()); }
+  std::optional<Tokenizer> tokenizer() const override { return tokenizer_of(file_); }
   DecoderSpec spec(int64_t vocab_size) const override;
   OutputSize output_size() const override;
   Decoder make(int64_t vocab_size) const override;

@@ -191,13 +191,13 @@ OrderedJson config_of(const Sizes& s, const GgufMetadata& keys) {
   return config;
 }
 
-ConvertReport to_folder(const fs::path& in, const fs::path& folder, const ConvertOptions& options) {
-  const GgufFile file(in);
+ConvertReport to_folder(const GgufFile& file, const fs::path& folder, const ConvertOptions& options) {
   const Sizes sizes = sizes_in(file);
   ConvertReport report;
   std::vector<TensorPlan> plans;
   for (const EncoderTensor& tensor : tensors_of(sizes)) {
-    const TensorView& view = find(file.tensors(), encoder_gguf_name(tensor.name), tensor, in.string());
+    const TensorView& view =
+        find(file.tensors(), encoder_gguf_name(tensor.name), tensor, file.metadata().what());
     const DataType same = is_packed(view.dtype) ? DataType::kF32 : view.dtype;
     const DataType type = tensor.shape.size() > 1 ? options.type.value_or(same) : same;
     plans.push_back(plan_as(view, tensor.name, type));
@@ -207,6 +207,11 @@ ConvertReport to_folder(const fs::path& in, const fs::path& folder, const Conver
                  .config = config_of(sizes, file.metadata())},
                 options, report);
   return report;
+}
+
+void check_directions(bool from_gguf, const fs::path& out) {
+  require(from_gguf != (out.extension() == ".gguf"),
+          "an encoder is converted from a folder to NAME.gguf, or from a GGUF file to a folder");
 }
 
 }  // namespace
@@ -233,19 +238,26 @@ std::string encoder_gguf_name(std::string name) {
   return name;
 }
 
+bool is_encoder(const GgufFile& file) {
+  return file.metadata().text_or("general.architecture", "") == "bert";
+}
+
 bool is_encoder(const fs::path& path) {
-  if (fs::is_regular_file(path) && is_gguf(path))
-    return GgufFile(path).metadata().text_or("general.architecture", "") == "bert";
+  if (fs::is_regular_file(path) && is_gguf(path)) return is_encoder(GgufFile(path));
   if (!fs::exists(path / "config.json")) return false;
   const Json config = config_in(path);
   return config.contains("model_type") && config["model_type"] == "bert";
 }
 
+ConvertReport convert_encoder(const GgufFile& in, const fs::path& folder, const ConvertOptions& options) {
+  check_directions(true, folder);
+  return to_folder(in, folder, options);
+}
+
 ConvertReport convert_encoder(const fs::path& in, const fs::path& out, const ConvertOptions& options) {
-  const bool from_gguf = fs::is_regular_file(in), to_file = out.extension() == ".gguf";
-  require(from_gguf != to_file,
-          "an encoder is converted from a folder to NAME.gguf, or from a GGUF file to a folder");
-  return from_gguf ? to_folder(in, out, options) : to_gguf(in, out, options);
+  if (fs::is_regular_file(in)) return convert_encoder(GgufFile(in), out, options);
+  check_directions(false, out);
+  return to_gguf(in, out, options);
 }
 
 }  // namespace gatewright

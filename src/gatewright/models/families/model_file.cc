@@ -122,18 +122,26 @@ ModelFile::ModelFile(const std::filesystem::path& path) : path_(path) {
     format_ = FileFormat::kHuggingFace;
     open_folder();
   } else {
-    open_gguf();
+    open_gguf(std::make_shared<const GgufFile>(path));
   }
+  find_tensors();
+}
+
+ModelFile::ModelFile(std::shared_ptr<const GgufFile> file) : path_(file->paths().front()) {
+  open_gguf(std::move(file));
+  find_tensors();
+}
+
+void ModelFile::find_tensors() {
   tensors_ = model_tensors(architecture_);
   for (size_t i = 0; i < tensors_.size(); ++i) by_name_[tensors_[i].name] = i;
   check();
 }
 
-void ModelFile::open_gguf() {
-  const auto file = std::make_shared<const GgufFile>(path_);
-  owner_ = file;
-  file_tensors_ = &file->tensors();
-  metadata_ = file->metadata();
+void ModelFile::open_gguf(std::shared_ptr<const GgufFile> file) {
+  owner_ = gguf_ = std::move(file);
+  file_tensors_ = &gguf_->tensors();
+  metadata_ = gguf_->metadata();
   architecture_ = architecture_from_gguf(metadata_, *file_tensors_);
 }
 

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "gatewright/formats/gguf.h"
 #include "gatewright/models/families/model_source.h"
 
 namespace gatewright {
@@ -19,6 +20,8 @@ class ModelFile : public ModelSource {
   /// index. Fails when the architecture is not known, or with every disagreement between it and the tensors:
   /// layers, experts and tensors that are missing, too many or of another shape.
   explicit ModelFile(const std::filesystem::path& path);
+  /// The same of a GGUF file that is open already.
+  explicit ModelFile(std::shared_ptr<const GgufFile> file);
 
   const std::filesystem::path& path() const { return path_; }
   FileFormat format() const { return format_; }
@@ -39,14 +42,18 @@ class ModelFile : public ModelSource {
   std::filesystem::path folder() const override {
     return format_ == FileFormat::kHuggingFace ? path_ : std::filesystem::path();
   }
+  /// The open file; null for folders.
+  const std::shared_ptr<const GgufFile>& gguf() const { return gguf_; }
   /// As they stand in the file.
   const std::map<std::string, TensorView>& file_tensors() const { return *file_tensors_; }
   /// Keeps the mapped bytes alive.
   std::shared_ptr<const void> owner() const { return owner_; }
 
  private:
-  void open_gguf();
+  void open_gguf(std::shared_ptr<const GgufFile> file);
   void open_folder();
+  /// The tensors that the architecture has, and whether the file has them.
+  void find_tensors();
   void check();
 
   /// A row of ours in the file.
@@ -68,6 +75,7 @@ class ModelFile : public ModelSource {
   std::vector<size_t> alternative_;  // of each tensor, the one that the file has
   GgufMetadata metadata_;
   OrderedJson config_ = OrderedJson::object();
+  std::shared_ptr<const GgufFile> gguf_;
   std::shared_ptr<const void> owner_;
   const std::map<std::string, TensorView>* file_tensors_ = nullptr;
 };

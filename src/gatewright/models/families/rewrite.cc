@@ -120,7 +120,7 @@ std::vector<TensorPlan> plans_of(const In& in, const std::vector<std::string>& o
 
 void rewrite_gguf(const ModelFile& file, const std::map<std::string, std::span<const float>>& values,
                   const Architecture& architecture, const fs::path& out) {
-  const GgufFile in(file.path());
+  const GgufFile& in = *file.gguf();
   GgufMetadata keys = in.metadata();
   if (architecture.layers != file.architecture().layers) set_architecture(keys, architecture);
   write_gguf(out, keys, plans_of(in, in.order(), values));

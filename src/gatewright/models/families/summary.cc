@@ -95,10 +95,12 @@ void describe(ModelSummary& s, const Architecture& a) {
   if (const RoutedSpec* routed = a.first_routed()) s.gate = gate_of(*routed);
 }
 
-/// The architecture in full when our decoder computes it, else why not.
-void look_into(ModelSummary& s, const std::filesystem::path& path) {
+/// The architecture in full when our decoder computes it, else why not. `source`: what a ModelFile is made
+/// of.
+template <typename Source>
+void look_into(ModelSummary& s, const Source& source) {
   try {
-    const ModelFile file(path);
+    const ModelFile file(source);
     describe(s, file.architecture());
     s.runs = true;
     if (file.architecture().family == "deepseek_v2" && file.format() == FileFormat::kGguf &&
@@ -127,7 +129,8 @@ int64_t count_or_zero(const GgufMetadata& keys, const std::string& key) {
 }
 
 ModelSummary of_gguf(const std::filesystem::path& path) {
-  const GgufFile file(path);
+  const auto opened = std::make_shared<const GgufFile>(path);
+  const GgufFile& file = *opened;
   const GgufMetadata& keys = file.metadata();
   ModelSummary s{.architecture = keys.text_or("general.architecture", "unknown"),
                  .name = keys.text_or("general.name", ""),
@@ -139,7 +142,7 @@ ModelSummary of_gguf(const std::filesystem::path& path) {
   s.layers = count_or_zero(keys, s.architecture + ".block_count");
   s.experts = count_or_zero(keys, s.architecture + ".expert_count");
   s.experts_per_token = count_or_zero(keys, s.architecture + ".expert_used_count");
-  look_into(s, path);
+  look_into(s, opened);
   return s;
 }
 
