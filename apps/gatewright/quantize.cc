@@ -13,6 +13,7 @@
 #include "gatewright/base/interrupt.h"
 #include "gatewright/base/json.h"
 #include "gatewright/base/quoted.h"
+#include "gatewright/base/words.h"
 #include "gatewright/report/terminal.h"
 
 namespace gatewright::command {
@@ -23,11 +24,7 @@ struct QuantizeArguments {
   bool dry_run = false, json = false;
 };
 
-std::string lower_name(DataType type) {
-  std::string name(data_type_name(type));
-  std::ranges::transform(name, name.begin(), [](unsigned char c) { return std::tolower(c); });
-  return name;
-}
+std::string lower_name(DataType type) { return lower_case(data_type_name(type)); }
 
 OrderedJson json_of(const QuantizedTensor& t) {
   OrderedJson json = {{"name", t.name},

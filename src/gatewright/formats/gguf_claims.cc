@@ -3,27 +3,15 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <charconv>
 #include <optional>
+
+#include "gatewright/formats/tensor_names.h"
 
 namespace gatewright {
 namespace {
 
 using Tensors = std::map<std::string, TensorView>;
 using Problems = std::vector<std::string>;
-
-/// N of "blk.N.".
-std::optional<int64_t> layer_of(std::string_view name) {
-  constexpr std::string_view kPrefix = "blk.";
-  if (!name.starts_with(kPrefix)) return std::nullopt;
-  name.remove_prefix(kPrefix.size());
-  int64_t layer = 0;
-  const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), layer);
-  if (error != std::errc() || layer < 0 || layer > INT32_MAX || end == name.data() + name.size() ||
-      *end != '.')
-    return std::nullopt;
-  return layer;
-}
 
 /// The integer at a key that is there.
 std::optional<int64_t> integer(const GgufMetadata& metadata, const std::string& key) {
@@ -34,7 +22,7 @@ std::optional<int64_t> integer(const GgufMetadata& metadata, const std::string& 
 void check_layers(const GgufMetadata& metadata, const std::string& architecture, const Tensors& tensors,
                   Problems& problems) {
   int64_t layers = 0;
-  for (const auto& [name, view] : tensors) layers = std::max(layers, layer_of(name).value_or(-1) + 1);
+  for (const auto& [name, view] : tensors) layers = std::max(layers, gguf_layer(name).value_or(-1) + 1);
   const std::string key = architecture + ".block_count";
   const auto claimed = integer(metadata, key);
   if (claimed && layers > 0 && *claimed != layers)

@@ -9,18 +9,13 @@
 
 #include "gatewright/base/error.h"
 #include "gatewright/base/nearest.h"
+#include "gatewright/base/words.h"
 
 namespace gatewright {
 
 namespace fs = std::filesystem;
 
 namespace {
-
-std::string lower(std::string text) {
-  for (char& c : text)
-    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c + 32);
-  return text;
-}
 
 /// Names of what lies in the folder, sorted; hidden ones are downloads that go on.
 std::vector<std::string> names_in(const fs::path& folder) {
@@ -84,8 +79,8 @@ fs::path find_model(const std::string& name_or_path, const fs::path& models) {
   const std::vector<std::string> names = names_in(models);
   std::vector<std::string> found;
   for (const std::string& name : names) {
-    if (lower(name) == lower(name_or_path)) return file_in(models / name);
-    if (lower(name).find(lower(name_or_path)) != std::string::npos) found.push_back(name);
+    if (lower_case(name) == lower_case(name_or_path)) return file_in(models / name);
+    if (lower_case(name).find(lower_case(name_or_path)) != std::string::npos) found.push_back(name);
   }
   if (found.size() > 1)
     fail("'{}' is more than one model of {}: {}", shown, models.string(), fmt::join(found, ", "));

@@ -5,11 +5,12 @@
 #include <algorithm>
 #include <array>
 #include <cctype>
-#include <charconv>
 
 #include "gatewright/base/error.h"
 #include "gatewright/base/quoted.h"
+#include "gatewright/base/words.h"
 #include "gatewright/formats/block_types.h"
+#include "gatewright/formats/tensor_names.h"
 
 namespace gatewright {
 namespace {
@@ -58,24 +59,15 @@ bool is_output(const TensorView& tensor, const Tensors& all) {
          (tensor.name == "token_embd.weight" && !all.contains("output.weight"));
 }
 
-/// N of "blk.N.".
-std::optional<int> layer_of(std::string_view name) {
-  if (!name.starts_with("blk.")) return std::nullopt;
-  int layer = 0;
-  const auto [end, error] = std::from_chars(name.data() + 4, name.data() + name.size(), layer);
-  if (error != std::errc() || layer < 0) return std::nullopt;
-  return layer;
-}
-
 /// The layers to which the mixes "M" give more bits.
 bool gets_more_bits(const TensorView& tensor, const Tensors& all) {
   const bool sensitive = tensor.name.find("attn_v.weight") != std::string::npos ||
                          tensor.name.find("ffn_down") != std::string::npos;
-  const auto layer = layer_of(tensor.name);
+  const auto layer = gguf_layer(tensor.name);
   if (!sensitive || !layer) return false;
-  int layers = 0;
-  for (const auto& [name, view] : all) layers = std::max(layers, layer_of(name).value_or(-1) + 1);
-  const int eighth = layers / 8;
+  int64_t layers = 0;
+  for (const auto& [name, view] : all) layers = std::max(layers, gguf_layer(name).value_or(-1) + 1);
+  const int64_t eighth = layers / 8;
   return *layer < eighth || *layer >= 7 * layers / 8 || (*layer - eighth) % 3 == 2;
 }
 
@@ -96,8 +88,7 @@ QuantizeRules::QuantizeRules(std::string_view text) {
   for (const std::string_view piece : pieces_of(text)) {
     const size_t equals = piece.rfind('=');
     const std::string_view pattern = equals == std::string_view::npos ? "*" : piece.substr(0, equals);
-    std::string name(equals == std::string_view::npos ? piece : piece.substr(equals + 1));
-    std::ranges::transform(name, name.begin(), [](unsigned char c) { return std::tolower(c); });
+    std::string name = lower_case(equals == std::string_view::npos ? piece : piece.substr(equals + 1));
     const bool mixed = name == "q4_k_m" || name == "q5_k_m";
     if (mixed || name == "q4_k_s" || name == "q5_k_s") name.resize(name.size() - 2);
     const std::optional<DataType> type = parse_data_type(name);

@@ -1,9 +1,9 @@
 #include "gatewright/formats/tensor_view.h"
 
 #include <algorithm>
-#include <cctype>
 
 #include "gatewright/base/checked.h"
+#include "gatewright/base/words.h"
 
 namespace gatewright {
 namespace {
@@ -22,11 +22,6 @@ constexpr TypeInfo kTypes[] = {{"F64", 1, 8},      {"F32", 1, 4},      {"F16", 1
 
 const TypeInfo& info(DataType type) { return kTypes[static_cast<size_t>(type)]; }
 
-bool same_letters(std::string_view a, std::string_view b) {
-  const auto upper = [](unsigned char c) { return std::toupper(c); };
-  return std::ranges::equal(a, b, {}, upper, upper);
-}
-
 }  // namespace
 
 bool is_packed(DataType type) { return info(type).elements > 1; }
@@ -42,7 +37,9 @@ int64_t tensor_bytes(DataType type, std::span<const int64_t> shape, std::string_
 }
 
 std::optional<DataType> parse_data_type(std::string_view name) {
-  const auto it = std::ranges::find_if(kTypes, [&](const TypeInfo& t) { return same_letters(t.name, name); });
+  const std::string lower = lower_case(name);
+  const auto it =
+      std::ranges::find_if(kTypes, [&](const TypeInfo& t) { return lower_case(t.name) == lower; });
   if (it == std::end(kTypes)) return std::nullopt;
   return static_cast<DataType>(it - std::begin(kTypes));
 }

@@ -8,6 +8,7 @@
 #include "gatewright/base/error.h"
 #include "gatewright/base/file.h"
 #include "gatewright/base/quoted.h"
+#include "gatewright/base/words.h"
 #include "gatewright/formats/safetensors.h"
 #include "gatewright/models/configuration_json.h"
 #include "gatewright/models/published_model.h"
@@ -130,10 +131,8 @@ void read_into(const std::filesystem::path& file, const ParameterList& parameter
       problems.push_back(fmt::format("{} belongs to no layer or expert of it", Quoted{name}));
   }
   if (problems.empty()) return;
-  const size_t shown = std::min<size_t>(problems.size(), 5);
-  fail("{} does not fit {}: {}{}", file.string(), may_lack ? "the recipe's model" : "its config.json",
-       fmt::join(problems.begin(), problems.begin() + static_cast<std::ptrdiff_t>(shown), "; "),
-       problems.size() > shown ? fmt::format("; and {} more", problems.size() - shown) : "");
+  fail("{} does not fit {}: {}", file.string(), may_lack ? "the recipe's model" : "its config.json",
+       first_of(problems, 5));
 }
 
 }  // namespace

@@ -11,6 +11,7 @@
 #include "gatewright/base/file.h"
 #include "gatewright/base/json.h"
 #include "gatewright/base/quoted.h"
+#include "gatewright/base/words.h"
 #include "gatewright/formats/block_types.h"
 #include "gatewright/formats/safetensors_folder.h"
 #include "gatewright/models/families/convert_encoder.h"
@@ -64,10 +65,7 @@ void read_parameters(const Tensors& tensors, const ParameterList& parameters, co
     }
   }
   if (problems.empty()) return;
-  const size_t shown = std::min<size_t>(problems.size(), 5);
-  fail("the weights in {} do not fit its configuration: {}{}", file,
-       fmt::join(problems.begin(), problems.begin() + static_cast<std::ptrdiff_t>(shown), "; "),
-       problems.size() > shown ? fmt::format("; and {} more", problems.size() - shown) : "");
+  fail("the weights in {} do not fit its configuration: {}", file, first_of(problems, 5));
 }
 
 /// Before memory is taken for what the file does not hold: packed weights take half a byte or more.

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "gatewright/base/error.h"
+#include "gatewright/base/words.h"
 
 namespace gatewright {
 
@@ -143,10 +144,7 @@ void check_architecture(const Architecture& a, const std::string& what) {
     expect(problems, layer.window >= 0, "layer {}: a window of {} positions", i, layer.window);
   }
   if (problems.empty()) return;
-  const size_t shown = std::min<size_t>(problems.size(), 6);
-  fail("{} can't be a model: {}{}", what,
-       fmt::join(problems.begin(), problems.begin() + static_cast<std::ptrdiff_t>(shown), "; "),
-       problems.size() > shown ? fmt::format("; and {} more", problems.size() - shown) : "");
+  fail("{} can't be a model: {}", what, first_of(problems, 6));
 }
 
 }  // namespace gatewright

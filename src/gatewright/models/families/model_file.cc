@@ -3,17 +3,18 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <charconv>
 #include <cstring>
 #include <set>
 
 #include "gatewright/base/error.h"
 #include "gatewright/base/file.h"
 #include "gatewright/base/quoted.h"
+#include "gatewright/base/words.h"
 #include "gatewright/formats/block_types.h"
 #include "gatewright/formats/gguf.h"
 #include "gatewright/formats/gguf_claims.h"
 #include "gatewright/formats/safetensors_folder.h"
+#include "gatewright/formats/tensor_names.h"
 #include "gatewright/models/families/gguf_config.h"
 #include "gatewright/models/families/hf_config.h"
 
@@ -61,22 +62,13 @@ bool may_be_ignored(const std::string& name, const Architecture& a) {
   return a.tie_word_embeddings && (name == "lm_head.weight" || name == "output.weight");
 }
 
-/// The number that stands in a name after a text; -1 without one.
-int64_t number_after(std::string_view name, std::string_view text) {
-  const size_t at = name.find(text);
-  if (at == std::string_view::npos) return -1;
-  int64_t number = -1;
-  std::from_chars(name.data() + at + text.size(), name.data() + name.size(), number);
-  return number;
-}
-
 /// What the names of the file say about the number of layers and of experts where the configuration
 /// disagrees.
 std::vector<std::string> counting_problems(const Tensors& tensors, const Architecture& a) {
   int64_t layers = 0, experts = 0;
   for (const auto& [name, view] : tensors) {
-    layers = std::max(layers, number_after(name, "model.layers.") + 1);
-    experts = std::max(experts, number_after(name, ".experts.") + 1);
+    layers = std::max(layers, number_after(name, "model.layers.").value_or(-1) + 1);
+    experts = std::max(experts, number_after(name, ".experts.").value_or(-1) + 1);
   }
   std::vector<std::string> problems;
   if (layers != a.num_layers())
@@ -93,10 +85,7 @@ std::vector<std::string> counting_problems(const Tensors& tensors, const Archite
 
 [[noreturn]] void fail_with(const std::vector<std::string>& problems, const std::string& path) {
   constexpr size_t kShown = 8;
-  const size_t shown = std::min(problems.size(), kShown);
-  fail("{}: tensors and configuration disagree: {}{}", path,
-       fmt::join(problems.begin(), problems.begin() + static_cast<std::ptrdiff_t>(shown), "; "),
-       problems.size() > shown ? fmt::format("; and {} more", problems.size() - shown) : "");
+  fail("{}: tensors and configuration disagree: {}", path, first_of(problems, kShown));
 }
 
 /// Why a tensor of the file can't be read as the range says; "" when it can.

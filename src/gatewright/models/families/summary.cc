@@ -1,7 +1,6 @@
 #include "gatewright/models/families/summary.h"
 
 #include <algorithm>
-#include <charconv>
 #include <optional>
 
 #include "gatewright/base/checked.h"
@@ -9,6 +8,7 @@
 #include "gatewright/base/json.h"
 #include "gatewright/formats/gguf.h"
 #include "gatewright/formats/safetensors_folder.h"
+#include "gatewright/formats/tensor_names.h"
 #include "gatewright/models/families/gguf_config.h"
 #include "gatewright/models/families/hf_config.h"
 #include "gatewright/models/families/model_file.h"
@@ -30,28 +30,20 @@ void add_tensors(ModelSummary& s, const std::map<std::string, TensorView>& tenso
   }
 }
 
-/// The number that follows `text` in a name, -1 without one.
-int64_t number_after(std::string_view name, std::string_view text) {
-  const size_t at = name.find(text);
-  int64_t number = -1;
-  if (at != std::string_view::npos)
-    std::from_chars(name.data() + at + text.size(), name.data() + name.size(), number);
-  return number;
-}
-
 bool is_expert(const TensorSummary& t) {
-  return t.name.find("_exps.") != std::string::npos || number_after(t.name, ".experts.") >= 0;
+  return t.name.find("_exps.") != std::string::npos || number_after(t.name, ".experts.").has_value();
 }
 
 /// What names and shapes tell, of files whose architecture is not known.
 void guess_from_tensors(ModelSummary& s) {
   int64_t of_experts = 0, layers = 0, experts = 0;
   for (const TensorSummary& t : s.tensors) {
-    layers = std::max({layers, number_after(t.name, "blk.") + 1, number_after(t.name, ".layers.") + 1});
+    layers = std::max({layers, number_after(t.name, "blk.").value_or(-1) + 1,
+                       number_after(t.name, ".layers.").value_or(-1) + 1});
     if (!is_expert(t)) continue;
     of_experts += checked_product(t.shape, t.name);
     const bool stacked = t.name.find("_exps.") != std::string::npos && t.shape.size() == 3;
-    experts = std::max(experts, stacked ? t.shape[0] : number_after(t.name, ".experts.") + 1);
+    experts = std::max(experts, stacked ? t.shape[0] : number_after(t.name, ".experts.").value_or(-1) + 1);
   }
   if (s.layers == 0) s.layers = layers;
   if (s.experts == 0) s.experts = experts;

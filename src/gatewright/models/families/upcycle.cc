@@ -11,6 +11,7 @@
 #include "gatewright/base/parallel.h"
 #include "gatewright/base/random.h"
 #include "gatewright/formats/block_types.h"
+#include "gatewright/formats/tensor_names.h"
 
 namespace gatewright {
 namespace {
@@ -124,7 +125,7 @@ class Upcycled : public ModelSource {
            tensor.name.ends_with("down_proj.weight");
   }
   static int64_t layer_of(const ModelTensor& tensor) {
-    return std::stoll(tensor.name.substr(std::string("model.layers.").size()));
+    return number_after(tensor.name, "model.layers.").value();
   }
   /// The dense tensor that rows come from; null for routers.
   const ModelTensor* source_of(const ModelTensor& tensor) const {
