@@ -119,7 +119,8 @@ inline HWY_NOINLINE void direct_product(const Matrix<float>& a, int64_t first_ro
   constexpr int64_t kStepFloats = int64_t{1} << 15;
   constexpr int64_t kLine = 64;
   const int64_t rows = last_row - first_row;
-  const int64_t tiles = num_tiles(rows, a.transposed ? kTileRows : kStridedRows);
+  const bool three = !a.transposed && kThreeVectorRows > 0 && (b.tokens + lanes() - 1) / lanes() == 3;
+  const int64_t tiles = num_tiles(rows, a.transposed ? kTileRows : three ? kThreeVectorRows : kStridedRows);
   const int64_t depth = a.transposed ? std::clamp<int64_t>(kStepFloats / rows, 32, kDepth) : kDepth;
   Scratch scratch;
   const TileArguments all = narrow_panel(b, scratch);
@@ -136,7 +137,9 @@ inline HWY_NOINLINE void direct_product(const Matrix<float>& a, int64_t first_ro
     for (int64_t p = 0; p < b.count(); ++p, x.prefetch = {}) {
       x.b = all.b + (p * b.features + k0) * all.b_stride;
       x.c = c.at(p, row);
-      if (a.transposed) {
+      if (three) {
+        tile_of_three_vectors<Layout::strided>(static_cast<int>(end - row))(x);
+      } else if (a.transposed) {
         tile_columns<Layout::columns>(static_cast<int>(end - row), b.columns(p), x);
       } else {
         tile_columns<Layout::strided>(static_cast<int>(end - row), b.columns(p), x);

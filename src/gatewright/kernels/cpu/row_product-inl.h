@@ -89,8 +89,10 @@ HWY_INLINE RowTileFunction<T> row_tile_function(int64_t rows) {
   return row_tile_of<kCopy, T>(rows, std::make_integer_sequence<int, kTileRows>());
 }
 
-/// Up to so many rows of an expert this is faster than panel_product with a transposed matrix.
-constexpr int64_t kFewRows = 96;
+/// Up to so many rows of an expert this is used instead of panel_product with a transposed matrix, whose
+/// tiles of six rows (with 16 registers) read a line of the matrix nearly three times and more for every
+/// further panel.
+constexpr int64_t kFewRows = kTileRows == 6 ? 192 : 96;
 
 /// The rows of some panels, cut into tiles.
 template <typename Body>

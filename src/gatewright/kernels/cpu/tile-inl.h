@@ -47,6 +47,9 @@ constexpr int kTileRows = 14;
 #endif
 // Layout strided: a cache set of the L1 holds as many lines when rows are 4 KB apart, and then some.
 constexpr int kStridedRows = std::min(kTileRows, 10);
+// Rows of a tile of three vectors, 0 where it would bring nothing: 17 to 24 tokens with 16 registers of eight
+// lanes, where a third vector by itself would have too few sums for the latency of a multiply-add.
+constexpr int kThreeVectorRows = HWY_TARGET == HWY_AVX2 ? 4 : 0;
 constexpr int64_t kTileFloats = kTileRows * kDepth + 16;  // a copied tile of A
 
 enum class Layout { rows, columns, strided };
@@ -138,6 +141,12 @@ HWY_INLINE TileFunction tile_function(int rows, int vectors) {
   constexpr auto all = std::make_integer_sequence < int,
                  kLayout == Layout::strided ? kStridedRows : kTileRows > ();
   return vectors == 1 ? tile_of<1, kLayout>(rows, all) : tile_of<2, kLayout>(rows, all);
+}
+
+/// The tile for `rows` rows (1 to kThreeVectorRows) and three vectors.
+template <Layout kLayout>
+HWY_INLINE TileFunction tile_of_three_vectors(int rows) {
+  return tile_of<3, kLayout>(rows, std::make_integer_sequence<int, std::max(1, kThreeVectorRows)>());
 }
 
 /// Runs tiles over the first `columns` columns of one panel-shaped B and C (whole vectors are computed).
