@@ -6,7 +6,7 @@ import pathlib
 import platform
 import sys
 
-SUBJECTS = {"families": "Families", "smollm2": "SmolLM2", "tokenizer": "Tokenizers", "templates": "Chat templates",
+SUBJECTS = {"families": "Families", "trained": "Trained mixtures", "smollm2": "SmolLM2", "tokenizer": "Tokenizers", "templates": "Chat templates",
             "embeddings": "Sentence embeddings", "speed": "Speed"}
 PEERS = ("transformers", "tokenizers", "safetensors", "sentencepiece", "llama_cpp_python", "torch", "numpy")
 
