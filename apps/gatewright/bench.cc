@@ -1,4 +1,5 @@
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "bench/moe.h"
 #include "bench/published.h"
@@ -201,7 +202,9 @@ void bench_published(const PublishedArguments& a) {
 void add_published(Options& verb) {
   const auto a = std::make_shared<PublishedArguments>();
   Options sub = verb.verb("published", "files of the shapes of published mixtures with random weights");
-  sub.add("SHAPE", a->shapes, "olmoe-1b-7b, mixtral-8x7b, ...; all without one").several();
+  std::vector<std::string> names;
+  for (const PublishedShape& s : published_shapes()) names.push_back(s.name);
+  sub.add("SHAPE", a->shapes, fmt::format("{}; all without one", fmt::join(names, ", "))).several();
   sub.add("--layers", a->layers, "the first N layers only (0: all)").range(0, 1000);
   sub.add("--type", a->type, "of the matrices");
   sub.add("--folder", a->folder, "for the file while it is needed");
