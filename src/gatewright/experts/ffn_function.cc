@@ -13,7 +13,7 @@ using torch::autograd::AutogradContext;
 using torch::autograd::Variable;
 using torch::autograd::variable_list;
 
-bool has_cpu_kernel(const Tensor& hidden, const FfnTensors& p, Activation activation) {
+bool ffn_has_kernel(const Tensor& hidden, const FfnTensors& p, Activation activation) {
   return hidden.is_cpu() && (hidden.scalar_type() == at::kFloat || hidden.scalar_type() == at::kBFloat16) &&
          activation != Activation::clamped_swiglu && !is_packed(p.gate) && !is_packed(p.up) &&
          !is_packed(p.down);
@@ -132,7 +132,7 @@ Tensor clamped_swiglu(const Tensor& gate, const Tensor& up) {
 Tensor expert_ffn(const Tensor& hidden, const Assignment& assignment, const FfnTensors& parameters,
                   Activation activation, bool recompute, ProductObserver* observer) {
   check_shapes(hidden, assignment, parameters);
-  if (observer || !has_cpu_kernel(hidden, parameters, activation)) {
+  if (observer || !ffn_has_kernel(hidden, parameters, activation)) {
     return expert_ffn_by_tensor_operations(hidden, assignment, parameters, activation, {}, observer);
   }
   const bool keep = !recompute && at::GradMode::is_enabled();

@@ -1,5 +1,5 @@
-// Values to blocks. Every scale is searched by the squared error of what it gives; then it is rounded as the
-// block holds it, and the quants are the nearest for the rounded scale.
+// BlockValues to blocks. Every scale is searched by the squared error of what it gives; then it is rounded as
+// the block holds it, and the quants are the nearest for the rounded scale.
 #include <algorithm>
 #include <array>
 #include <bit>
@@ -16,7 +16,7 @@
 namespace gatewright {
 namespace {
 
-using Values = std::span<const float>;
+using BlockValues = std::span<const float>;
 
 void store_half(uint8_t* bytes, uint16_t half) { std::memcpy(bytes, &half, sizeof half); }
 
@@ -35,7 +35,7 @@ float inverse_of(float scale) { return scale == 0 ? 0 : 1 / scale; }
 
 // --- blocks of 32 ---
 
-void pack_q8_0(Values x, Values, uint8_t* block) {
+void pack_q8_0(BlockValues x, BlockValues, uint8_t* block) {
   float largest = 0;
 #pragma omp simd reduction(max : largest)
   for (size_t i = 0; i < 32; ++i) {
@@ -49,7 +49,7 @@ void pack_q8_0(Values x, Values, uint8_t* block) {
 }
 
 /// Quants of a block of 32 in [0, most].
-std::array<uint8_t, 32> quants_of(Values x, ScaleMin scale, float most) {
+std::array<uint8_t, 32> quants_of(BlockValues x, ScaleMin scale, float most) {
   std::array<uint8_t, 32> q;
   const float inverse = inverse_of(scale.scale);
   for (size_t i = 0; i < 32; ++i)
@@ -71,14 +71,15 @@ float as_half(float x) { return half_to_float(float_to_half(x)); }
 ScaleMin as_half(ScaleMin s) { return {as_half(s.scale), as_half(s.min)}; }
 
 /// The one of two that rounds better.
-ScaleMin better_of(Values x, Values weight, ScaleMin first, ScaleMin second, float least, float most) {
+ScaleMin better_of(BlockValues x, BlockValues weight, ScaleMin first, ScaleMin second, float least,
+                   float most) {
   const float error = rounding_error(x, weight, first, least, most);
   return rounding_error(x, weight, second, least, most) < error ? second : first;
 }
 
 /// Q4_0 and Q5_0: x = d (q - levels). The scale of least squares or the plain one.
 template <int Levels>
-void pack_symmetric(Values x, Values weight, uint8_t* block) {
+void pack_symmetric(BlockValues x, BlockValues weight, uint8_t* block) {
   constexpr float n = Levels;
   const auto [least, most] = std::ranges::minmax(x);
   const float plain = (-least > most ? least : most) / -n;
@@ -92,7 +93,7 @@ void pack_symmetric(Values x, Values weight, uint8_t* block) {
 
 /// Q4_1 and Q5_1: x = d q + m. The pair of least squares or the plain one.
 template <int Levels>
-void pack_asymmetric(Values x, Values weight, uint8_t* block) {
+void pack_asymmetric(BlockValues x, BlockValues weight, uint8_t* block) {
   const auto [least, most] = std::ranges::minmax(x);
   const ScaleMin plain = as_half({(most - least) / Levels, least});
   const ScaleMin best =
@@ -111,7 +112,7 @@ std::pair<int, int> neighbours(float x, int least, int most) {
   return {std::max(least, nearest - 1), std::min(most, nearest + 1)};
 }
 
-void pack_q6_k(Values x, Values weight, uint8_t* block) {
+void pack_q6_k(BlockValues x, BlockValues weight, uint8_t* block) {
   float scales[16], largest = 0;
   for (size_t k = 0; k < 16; ++k) {
     scales[k] = symmetric_scale(x.subspan(16 * k, 16), weight.subspan(16 * k, 16), 32);
@@ -120,7 +121,7 @@ void pack_q6_k(Values x, Values weight, uint8_t* block) {
   const float d = stored_half(block + 208, largest / -128), inverse = inverse_of(d);
   uint8_t q[256];
   for (size_t k = 0; k < 16; ++k) {
-    const Values part = x.subspan(16 * k, 16), w = weight.subspan(16 * k, 16);
+    const BlockValues part = x.subspan(16 * k, 16), w = weight.subspan(16 * k, 16);
     const auto [first, last] = neighbours(inverse * scales[k], -128, 127);
     int best = first;
     float least = INFINITY;
@@ -157,7 +158,7 @@ void store_scales(uint8_t* s, const uint8_t* scale, const uint8_t* min) {
 }
 
 /// The pair of six-bit numbers near `wanted` with the least error.
-std::pair<uint8_t, uint8_t> best_pair(Values x, Values weight, ScaleMin wanted, float d, float dmin,
+std::pair<uint8_t, uint8_t> best_pair(BlockValues x, BlockValues weight, ScaleMin wanted, float d, float dmin,
                                       float most) {
   const auto [first, last] = neighbours(inverse_of(d) * wanted.scale, 0, 63);
   const auto [first_min, last_min] = neighbours(inverse_of(dmin) * -wanted.min, 0, 63);
@@ -178,7 +179,7 @@ std::pair<uint8_t, uint8_t> best_pair(Values x, Values weight, ScaleMin wanted, 
 
 /// Q4_K and Q5_K: x = d scale q - dmin min in eight sub-blocks of 32.
 template <int Levels>
-void pack_k(Values x, Values weight, uint8_t* block) {
+void pack_k(BlockValues x, BlockValues weight, uint8_t* block) {
   ScaleMin found[8];
   float largest = 0, largest_min = 0;
   for (size_t j = 0; j < 8; ++j) {
@@ -190,7 +191,7 @@ void pack_k(Values x, Values weight, uint8_t* block) {
   uint8_t scale[8], min[8];
   std::array<uint8_t, 32> q[8];
   for (size_t j = 0; j < 8; ++j) {
-    const Values part = x.subspan(32 * j, 32);
+    const BlockValues part = x.subspan(32 * j, 32);
     std::tie(scale[j], min[j]) = best_pair(part, weight.subspan(32 * j, 32), found[j], d, dmin, Levels);
     q[j] = quants_of(part, {d * static_cast<float>(scale[j]), -dmin * static_cast<float>(min[j])}, Levels);
   }
@@ -209,7 +210,7 @@ void pack_k(Values x, Values weight, uint8_t* block) {
           static_cast<uint8_t>(j % 2 ? low[32 * (j / 2) + i] | (q[j][i] & 15) << 4 : q[j][i] & 15);
 }
 
-using PackBlock = void (*)(Values x, Values weight, uint8_t* block);
+using PackBlock = void (*)(BlockValues x, BlockValues weight, uint8_t* block);
 
 PackBlock pack_block_of(DataType type) {
   switch (type) {
@@ -234,7 +235,7 @@ PackBlock pack_block_of(DataType type) {
   }
 }
 
-bool all_finite(Values values) {
+bool all_finite(BlockValues values) {
   uint32_t infinite = 0;
   for (const float v : values) infinite |= (std::bit_cast<uint32_t>(v) & 0x7F800000U) == 0x7F800000U ? 1 : 0;
   return infinite == 0;
@@ -247,13 +248,13 @@ constexpr std::array<float, 256> kOnes = [] {
 }();
 
 /// The importance of a block's columns; ones where it is not known or says that nothing matters.
-Values weights_of(Values importance, size_t begin, size_t count) {
-  if (importance.empty()) return Values(kOnes).first(count);
-  const Values part = importance.subspan(begin, count);
-  return std::ranges::any_of(part, [](float w) { return w > 0; }) ? part : Values(kOnes).first(count);
+BlockValues weights_of(BlockValues importance, size_t begin, size_t count) {
+  if (importance.empty()) return BlockValues(kOnes).first(count);
+  const BlockValues part = importance.subspan(begin, count);
+  return std::ranges::any_of(part, [](float w) { return w > 0; }) ? part : BlockValues(kOnes).first(count);
 }
 
-void pack_16_bits(DataType type, Values values, uint8_t* out) {
+void pack_16_bits(DataType type, BlockValues values, uint8_t* out) {
   bool too_large = false;
   for (size_t i = 0; i < values.size(); ++i) {
     const float x = values[i];
@@ -288,7 +289,7 @@ void pack(DataType type, std::span<const float> rows, int64_t row_length, std::s
   const PackBlock pack_block = pack_block_of(type);
   if (!pack_block) return pack_16_bits(type, rows, to);
   for (size_t row = 0; row < rows.size(); row += length) {
-    const Values x = rows.subspan(row, length);
+    const BlockValues x = rows.subspan(row, length);
     require(all_finite(x), "a row has values that are infinite or no numbers, which {} can't hold",
             data_type_name(type));
     for (size_t i = 0; i < length; i += elements, to += bytes)

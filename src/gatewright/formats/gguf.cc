@@ -36,9 +36,9 @@ constexpr TypeId kTypeIds[] = {
     {DataType::kI64, 27},  {DataType::kF64, 28},    {DataType::kBF16, 30}, {DataType::kMXFP4, 39}};
 
 /// Takes values off the front of the bytes; every read is checked against what is left.
-class Reader {
+class HeaderReader {
  public:
-  Reader(std::span<const std::byte> bytes, std::string_view what)
+  HeaderReader(std::span<const std::byte> bytes, std::string_view what)
       : bytes_(reinterpret_cast<const char*>(bytes.data()), bytes.size()), what_(what) {}
 
   std::string_view take(uint64_t size, std::string_view part) {
@@ -198,7 +198,7 @@ class Parser {
   }
 
   std::span<const std::byte> bytes_;
-  Reader reader_;
+  HeaderReader reader_;
   std::string_view what_;
   std::shared_ptr<const void> owner_;
   Gguf gguf_;

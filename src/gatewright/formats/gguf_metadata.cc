@@ -73,21 +73,15 @@ std::string_view take_string(std::string_view& bytes) {
   return text;
 }
 
-void append_string(std::string& out, std::string_view text) {
-  const uint64_t length = text.size();
-  out.append(reinterpret_cast<const char*>(&length), sizeof length);
-  out.append(text);
-}
-
 std::string encoded_strings(const std::vector<std::string>& texts) {
   std::string out;
-  for (const std::string& text : texts) append_string(out, text);
+  for (const std::string& text : texts) append_gguf_string(out, text);
   return out;
 }
 
 std::string encoded_string(std::string_view text) {
   std::string out;
-  append_string(out, text);
+  append_gguf_string(out, text);
   return out;
 }
 
@@ -104,6 +98,12 @@ std::optional<std::vector<T>> all(uint64_t size, const Read& read) {
 }
 
 }  // namespace
+
+void append_gguf_string(std::string& out, std::string_view text) {
+  const uint64_t length = text.size();
+  out.append(reinterpret_cast<const char*>(&length), sizeof length);
+  out.append(text);
+}
 
 std::string_view gguf_type_name(GgufType type) { return kTypes[static_cast<size_t>(type)].name; }
 uint64_t gguf_type_bytes(GgufType type) { return kTypes[static_cast<size_t>(type)].bytes; }

@@ -106,6 +106,9 @@ class GgufValue {
   std::string_view encoded_;
 };
 
+/// A length of eight bytes and the text, as GGUF writes every string.
+void append_gguf_string(std::string& out, std::string_view text);
+
 /// Keys and values. Readers fail, naming the file and the key, when the key is missing or of another type;
 /// those that end in _or give `otherwise` when it is missing and fail when it is of another type.
 class GgufMetadata {

@@ -15,11 +15,6 @@ void append(std::string& out, T value) {
   out.append(reinterpret_cast<const char*>(&value), sizeof value);
 }
 
-void append_string(std::string& out, std::string_view text) {
-  append(out, static_cast<uint64_t>(text.size()));
-  out.append(text);
-}
-
 uint64_t padded(uint64_t size, uint64_t alignment, std::string_view what) {
   return checked_add(size, alignment - 1, what) / alignment * alignment;
 }
@@ -35,7 +30,7 @@ void append_metadata(std::string& out, const GgufMetadata& metadata) {
   for (const std::string& key : metadata.keys()) {
     require(!key.empty(), "a key of GGUF can't be empty");
     const GgufValue& value = *metadata.find(key);
-    append_string(out, key);
+    append_gguf_string(out, key);
     if (value.is_array()) append(out, GgufType::kArray);
     append(out, value.type());
     if (value.is_array()) append(out, value.size());
@@ -70,7 +65,7 @@ Layout layout_of(const GgufMetadata& metadata, std::span<const TensorPlan> tenso
   for (const TensorPlan& tensor : tensors) {
     check_tensor(tensor);
     require(names.insert(tensor.name).second, "two tensors can't both be saved as {}", Quoted{tensor.name});
-    append_string(layout.header, tensor.name);
+    append_gguf_string(layout.header, tensor.name);
     append(layout.header, static_cast<uint32_t>(tensor.shape.size()));
     for (auto d = tensor.shape.rbegin(); d != tensor.shape.rend(); ++d)
       append(layout.header, static_cast<uint64_t>(*d));

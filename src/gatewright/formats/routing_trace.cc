@@ -15,7 +15,7 @@ namespace {
 constexpr std::string_view kMagic = "GWTRACE1";
 constexpr uint32_t kBatchMark = 0x48435442;  // "BTCH"
 constexpr uint32_t kEndMark = 0x21444E45;    // "END!"
-constexpr uint64_t kLargestHeader = 1 << 20;
+constexpr uint64_t kLargestTraceHeader = 1 << 20;
 /// Bytes of a batch before compression: what a few bytes of a file may make a reader allocate.
 constexpr uint64_t kLargestBatch = 4 << 20;
 constexpr int64_t kMostExperts = 65535;  // a token's number of experts takes 16 bits
@@ -167,7 +167,7 @@ TraceWriter::TraceWriter(const std::filesystem::path& path, TraceHeader header)
     : header_(std::move(header)), file_(path) {
   check_header(header_, path.string());
   const std::string json = header_json(header_);
-  require(json.size() <= kLargestHeader, "{}: the names of the domains are too long for a trace",
+  require(json.size() <= kLargestTraceHeader, "{}: the names of the domains are too long for a trace",
           path.string());
   std::string begin(kMagic);
   put(begin, static_cast<uint32_t>(json.size()));
@@ -229,8 +229,8 @@ void TraceReader::read_header() {
   Cursor cursor(text.substr(kMagic.size()), name_);
   const auto length = cursor.take<uint32_t>();
   at_ = kMagic.size() + sizeof(uint32_t);
-  require(length <= kLargestHeader && length <= bytes_.size() - at_, "{} is damaged: its header is cut off",
-          name_);
+  require(length <= kLargestTraceHeader && length <= bytes_.size() - at_,
+          "{} is damaged: its header is cut off", name_);
   const Json json = parse_json(text.substr(at_, length), name_);
   at_ += length;
   const auto whole = [&](const Json& object, const char* key) {

@@ -99,8 +99,8 @@ void compare_keys(const Weights& first, const Weights& second, WeightDiff& diff)
     if (!first.keys.contains(key)) diff.keys.push_back({key, std::nullopt, value.shown});
 }
 
-/// Sums over pieces of two tensors.
-struct Sums {
+/// ChangeSums over pieces of two tensors.
+struct ChangeSums {
   double max_abs = 0, squared = 0, first_squared = 0;
   uint64_t finite = 0, not_finite = 0;
 
@@ -115,7 +115,7 @@ struct Sums {
     squared += (x - y) * (x - y);
     first_squared += x * x;
   }
-  void add(const Sums& other) {
+  void add(const ChangeSums& other) {
     max_abs = std::max(max_abs, other.max_abs);
     squared += other.squared;
     first_squared += other.first_squared;
@@ -134,17 +134,17 @@ std::span<const std::byte> bytes_of(const TensorView& tensor, int64_t begin, int
 constexpr int64_t kPieceValues = 1 << 16;
 
 /// Both tensors in pieces. done: called with the number of values that were compared.
-Sums compare_values(const TensorView& a, const TensorView& b,
-                    const std::function<void(int64_t begin, int64_t count)>& done) {
+ChangeSums compare_values(const TensorView& a, const TensorView& b,
+                          const std::function<void(int64_t begin, int64_t count)>& done) {
   constexpr int64_t kBatchPieces = 256;
   const int64_t values = checked_product(a.shape, a.name);
   const int64_t pieces = (values + kPieceValues - 1) / kPieceValues;
-  Sums total;
+  ChangeSums total;
   std::mutex mutex;
   for (int64_t begin = 0; begin < pieces; begin += kBatchPieces) {
     const int64_t end = std::min(pieces, begin + kBatchPieces);
     parallel_for(begin, end, 1, [&](int64_t first, int64_t last) {
-      Sums sums;
+      ChangeSums sums;
       std::vector<float> x, y;
       for (int64_t piece = first; piece < last; ++piece) {
         const int64_t at = piece * kPieceValues, count = std::min(kPieceValues, values - at);
@@ -162,7 +162,7 @@ Sums compare_values(const TensorView& a, const TensorView& b,
   return total;
 }
 
-TensorDifference::Values values_of(const Sums& sums) {
+TensorDifference::Values values_of(const ChangeSums& sums) {
   const double count = std::max<double>(1, static_cast<double>(sums.finite));
   const double rms = std::sqrt(sums.squared / count), first = std::sqrt(sums.first_squared / count);
   return {.max_abs = sums.max_abs,
@@ -223,7 +223,7 @@ class Comparison {
       advance(a, a.data.size());
       return std::nullopt;
     }
-    const Sums sums = compare_values(a, b, [&](int64_t begin, int64_t count) {
+    const ChangeSums sums = compare_values(a, b, [&](int64_t begin, int64_t count) {
       const auto bytes = bytes_of(a, begin, count);
       first_.release(bytes);
       second_.release(bytes_of(b, begin, count));

@@ -26,7 +26,7 @@ void check(const Tensor& hidden, const Tensor& head, const Tensor& targets) {
           "[cross entropy] targets must lie in 0..{}, or be -1 for none", head.size(0) - 1);
 }
 
-bool has_cpu_kernel(const Tensor& hidden, const Tensor& head) {
+bool head_has_kernel(const Tensor& hidden, const Tensor& head) {
   return hidden.is_cpu() && hidden.scalar_type() == at::kFloat && !is_packed(head);
 }
 
@@ -84,7 +84,7 @@ LossesAndGradients by_tensor_operations(const Tensor& hidden, const Tensor& head
 
 LossesAndGradients compute(const Tensor& hidden, const Tensor& head, const Tensor& targets, double scale,
                            bool wants_hidden, bool wants_head) {
-  const auto run = has_cpu_kernel(hidden, head) ? by_kernel : by_tensor_operations;
+  const auto run = head_has_kernel(hidden, head) ? by_kernel : by_tensor_operations;
   return run(hidden, head, targets, scale, wants_hidden, wants_head);
 }
 

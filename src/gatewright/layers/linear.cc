@@ -43,14 +43,14 @@ struct CpuLinear : torch::autograd::Function<CpuLinear> {
   }
 };
 
-bool has_cpu_kernel(const Tensor& rows, const Tensor& weight) {
+bool linear_has_kernel(const Tensor& rows, const Tensor& weight) {
   return rows.is_cpu() && rows.scalar_type() == at::kFloat && weight.scalar_type() == at::kFloat &&
          rows.size(0) >= kFewestRows;
 }
 
 Tensor product_with_transposed(const Tensor& rows, const Tensor& weight) {
   if (is_packed(weight)) return packed_product(rows, weight);
-  if (has_cpu_kernel(rows, weight)) return CpuLinear::apply(rows.contiguous(), weight.contiguous());
+  if (linear_has_kernel(rows, weight)) return CpuLinear::apply(rows.contiguous(), weight.contiguous());
   return at::mm(rows, weight.to(rows.scalar_type()).t());
 }
 

@@ -61,7 +61,7 @@ struct CpuAddRmsNorm : torch::autograd::Function<CpuAddRmsNorm> {
   }
 };
 
-bool has_cpu_kernel(const Tensor& x, const Tensor& weight) {
+bool norm_has_kernel(const Tensor& x, const Tensor& weight) {
   return x.is_cpu() && x.scalar_type() == at::kFloat && weight.scalar_type() == at::kFloat;
 }
 
@@ -75,14 +75,14 @@ void check(const Tensor& x, const Tensor& weight) {
 
 Tensor rms_norm(const Tensor& x, const Tensor& weight, double epsilon) {
   check(x, weight);
-  return has_cpu_kernel(x, weight) ? CpuRmsNorm::apply(x.contiguous(), weight.contiguous(), epsilon)
-                                   : rms_norm_by_tensor_operations(x, weight, epsilon);
+  return norm_has_kernel(x, weight) ? CpuRmsNorm::apply(x.contiguous(), weight.contiguous(), epsilon)
+                                    : rms_norm_by_tensor_operations(x, weight, epsilon);
 }
 
 SumAndNorm add_rms_norm(const Tensor& x, const Tensor& delta, const Tensor& weight, double epsilon) {
   check(x, weight);
   require(x.sizes() == delta.sizes(), "[rms_norm] two summands of one shape expected");
-  if (!has_cpu_kernel(x, weight) || delta.scalar_type() != at::kFloat) {
+  if (!norm_has_kernel(x, weight) || delta.scalar_type() != at::kFloat) {
     const Tensor sum = x + delta;
     return {sum, rms_norm(sum, weight, epsilon)};
   }

@@ -32,7 +32,8 @@ struct CpuRotary : torch::autograd::Function<CpuRotary> {
   }
 };
 
-bool has_cpu_kernel(const Tensor& x, const RotaryTable& table, const Tensor& positions, RotaryOrder order) {
+bool rotary_has_kernel(const Tensor& x, const RotaryTable& table, const Tensor& positions,
+                       RotaryOrder order) {
   return order == RotaryOrder::kHalves && x.is_cpu() && x.scalar_type() == at::kFloat &&
          table.cosine.is_cpu() && table.cosine.is_contiguous() && table.sine.is_contiguous() &&
          positions.scalar_type() == at::kLong;
@@ -58,7 +59,7 @@ Tensor rotary(const Tensor& x, const RotaryTable& table, const Tensor& positions
           2 * table.cosine.size(1), x.dim() > 0 ? x.size(-1) : 0);
   require(positions.dim() == 2 && positions.size(0) == x.size(0) && positions.size(1) == x.size(1),
           "[rotary] positions must be [{}, {}]", x.size(0), x.size(1));
-  if (has_cpu_kernel(x, table, positions, order)) {
+  if (rotary_has_kernel(x, table, positions, order)) {
     require(positions.numel() == 0 || (positions.min().item<int64_t>() >= 0 &&
                                        positions.max().item<int64_t>() < table.cosine.size(0)),
             "[rotary] positions must lie in 0..{}, the length of the table", table.cosine.size(0) - 1);

@@ -16,7 +16,7 @@
 namespace gatewright {
 namespace {
 
-constexpr uint64_t kLargestConfig = 16 << 20;
+constexpr uint64_t kLargestModelConfig = 16 << 20;
 
 /// One tensor of the file and where it lives in a parameter.
 struct Slice {
@@ -158,7 +158,7 @@ DecoderSpec read_spec(const std::filesystem::path& folder) {
   if (!std::filesystem::exists(weights))
     fail("{} has no model.safetensors: it is not a model folder, or its training has not finished",
          folder.string());
-  DecoderSpec spec = parse_config_json(read_file(config, kLargestConfig), config.string());
+  DecoderSpec spec = parse_config_json(read_file(config, kLargestModelConfig), config.string());
   check_sizes_agree(spec, config, weights);
   return spec;
 }

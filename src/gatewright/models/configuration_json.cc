@@ -12,7 +12,6 @@ namespace gatewright {
 namespace {
 
 /// More than any model has; a bound on what a file may make us build.
-constexpr int64_t kMostLayers = 1024;
 
 OrderedJson to_json(const Value& value) {
   return std::visit([](const auto& x) { return OrderedJson(x); }, value);

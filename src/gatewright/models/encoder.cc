@@ -19,8 +19,8 @@
 namespace gatewright {
 namespace {
 
-constexpr uint64_t kLargestConfig = 1 << 20;
-constexpr int64_t kLargest = 1 << 20, kWidest = 1 << 16, kMostLayers = 1024;
+constexpr uint64_t kLargestEncoderConfig = 1 << 20;
+constexpr int64_t kLargest = 1 << 20, kWidest = 1 << 16;
 
 int64_t read_size(const Json& config, const char* key, int64_t most, std::string_view what) {
   const auto it = config.find(key);
@@ -264,7 +264,7 @@ Encoder load_encoder(const std::filesystem::path& path) {
   const std::filesystem::path config = path / "config.json";
   require(std::filesystem::exists(config),
           "{} is no encoder: neither a GGUF file nor a folder with config.json", path.string());
-  const EncoderSpec spec = parse_encoder_config(read_file(config, kLargestConfig), config.string());
+  const EncoderSpec spec = parse_encoder_config(read_file(config, kLargestEncoderConfig), config.string());
   const SafetensorsFolder weights(path);
   check_size(spec, weights.file_bytes(), path.string());
   Encoder encoder(spec);

@@ -11,11 +11,6 @@
 namespace gatewright {
 namespace {
 
-const Piece* find_piece(const std::vector<Piece>& pieces, const std::string& name) {
-  const auto it = std::ranges::find(pieces, name, &Piece::name);
-  return it == pieces.end() ? nullptr : &*it;
-}
-
 void check_spec(const RouterSpec& spec, const RouterSizes& sizes) {
   require(sizes.hidden_size >= 1 && sizes.num_experts >= 1,
           "a router needs a hidden size and experts, got a hidden size of {} and {} experts",

@@ -36,11 +36,6 @@ class Problems {
   std::vector<std::string> texts_;
 };
 
-const Piece* find_piece(const std::vector<Piece>& pieces, std::string_view name) {
-  const auto it = std::ranges::find(pieces, name, &Piece::name);
-  return it == pieces.end() ? nullptr : &*it;
-}
-
 void check_names(const std::vector<Piece>& pieces, std::string_view kind,
                  const std::vector<std::string>& known, Problems& problems) {
   for (const Piece& piece : pieces) {
@@ -201,6 +196,11 @@ void check_agreement(const RoutedLayer& a, const KnownPiece& in_a, const RoutedL
 }
 
 }  // namespace
+
+const Piece* find_piece(const std::vector<Piece>& pieces, std::string_view name) {
+  const auto it = std::ranges::find(pieces, name, &Piece::name);
+  return it == pieces.end() ? nullptr : &*it;
+}
 
 std::vector<std::string> network_problems(const std::vector<RoutedLayer>& layers) {
   Problems problems;

@@ -3,6 +3,7 @@
 
 #include <map>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "gatewright/base/registry.h"
@@ -22,6 +23,9 @@ Piece make_piece(const Registry<Factory>& registry, const std::string& name,
                  const std::map<std::string, Value>& given = {}) {
   return {.name = name, .values = Values(registry.at(name).spec.parameters, given, name)};
 }
+
+/// The piece of this name, or null.
+const Piece* find_piece(const std::vector<Piece>& pieces, std::string_view name);
 
 /// A router in words: what a recipe's [routing] and [balance.*] say. `scorer` and `selector` name registered
 /// pieces; decorators are put around them in the order of the registries.

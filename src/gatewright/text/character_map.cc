@@ -8,7 +8,7 @@
 namespace gatewright {
 namespace {
 
-constexpr size_t kLongestReplacement = 256;  // bytes; Unicode's own have at most 33
+constexpr size_t kLongestMapped = 256;  // bytes; Unicode's own have at most 33
 
 // A unit of the trie holds a label, whether a leaf follows, and the distance to its children.
 uint32_t offset_of(uint32_t unit) { return (unit >> 10) << ((unit & (1U << 9)) >> 6); }
@@ -45,7 +45,7 @@ CharacterMap::Match CharacterMap::longest(std::string_view text) const {
     if (node >= units_.size()) break;
     const uint32_t place = value_of(units_[node]);
     const bool ends = place < replacements_.size() &&
-                      strnlen(replacements_.c_str() + place, kLongestReplacement) < kLongestReplacement;
+                      strnlen(replacements_.c_str() + place, kLongestMapped) < kLongestMapped;
     if (ends) match = {i + 1, place};
   }
   return match;

@@ -47,9 +47,9 @@ bool is_json_lines(const fs::path& path) {
       std::array{".jsonl", ".jsonl.gz", ".jsonl.zst", ".ndjson", ".ndjson.gz", ".ndjson.zst"}, ends);
 }
 
-class Reader {
+class DocumentReader {
  public:
-  Reader(const DocumentOptions& options, const std::function<void(Document)>& visit)
+  DocumentReader(const DocumentOptions& options, const std::function<void(Document)>& visit)
       : options_(options), visit_(visit) {}
 
   void read(const fs::path& path) {
@@ -228,7 +228,7 @@ ReadSummary read_documents(std::span<const fs::path> paths, const DocumentOption
   require(!paths.empty(), "no text was given: name files or folders to read");
   require(options.max_document_bytes > 0 && options.max_unpacked_bytes > 0,
           "the size limits of documents must be positive");
-  Reader reader(options, visit);
+  DocumentReader reader(options, visit);
   for (const fs::path& path : paths) reader.read(path);
   return reader.take_summary();
 }

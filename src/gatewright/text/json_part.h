@@ -12,6 +12,12 @@
 
 namespace gatewright {
 
+/// Sequences may hold sequences, so deep, and so many parts in all.
+inline constexpr int kDeepestPart = 8;
+inline constexpr size_t kMostParts = 64;
+/// Of a text that replaces another, in bytes.
+inline constexpr size_t kLongestReplacement = 64;
+
 class JsonPart {
  public:
   /// `what` names the file, `path` the part ("normalizer"). The JSON must outlive it.

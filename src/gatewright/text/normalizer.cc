@@ -18,9 +18,6 @@ class Normalizer::Step {
 
 namespace {
 
-constexpr int kDeepest = 8;  // sequences in sequences
-constexpr size_t kMostSteps = 64;
-constexpr size_t kLongestReplacement = 64;                         // bytes
 constexpr size_t kMostGrowth = 64, kFreeGrowth = size_t{1} << 12;  // bytes a byte, and bytes
 
 /// Calls each(code, bytes) for each character.
@@ -273,7 +270,7 @@ std::unique_ptr<const Normalizer::Step> step_of(const JsonPart& part) {
 }
 
 void add_steps(const JsonPart& part, int depth, Steps& steps) {
-  require(depth < kDeepest && steps.size() < kMostSteps, "{}: {} has too many parts", part.what(),
+  require(depth < kDeepestPart && steps.size() < kMostParts, "{}: {} has too many parts", part.what(),
           part.path());
   if (part.type() != "Sequence") return steps.push_back(step_of(part));
   part.allow({"normalizers"});

@@ -7,8 +7,6 @@
 namespace gatewright {
 namespace {
 
-constexpr int kDeepest = 8;
-
 int32_t id_of(const Json& value, int64_t vocab_size, const JsonPart& part) {
   if (!value.is_number_integer() || value < 0 || value >= vocab_size)
     fail("{}: {} names the token id {}, the vocabulary has ids 0 to {}", part.what(), part.path(),
@@ -65,7 +63,7 @@ int32_t pair_id(const JsonPart& part, const char* key, int64_t vocab_size) {
 }
 
 PostProcessor read_part(const JsonPart& part, int64_t vocab_size, int depth) {
-  require(depth < kDeepest, "{}: {} is too deep", part.what(), part.path());
+  require(depth < kDeepestPart, "{}: {} is too deep", part.what(), part.path());
   const std::string& type = part.type();
   if (type == "TemplateProcessing") return read_template(part, vocab_size);
   if (type == "ByteLevel") {

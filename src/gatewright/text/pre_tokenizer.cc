@@ -30,9 +30,6 @@ using Emit = PreTokenizer::Emit;
 using Only = PreTokenizer::Only;
 using Step = PreTokenizer::Step;
 
-constexpr int kDeepest = 8;  // sequences in sequences
-constexpr size_t kMostSteps = 32;
-
 /// What becomes of the matches of a pattern.
 enum class Behavior { kRemoved, kIsolated, kMergedWithPrevious, kMergedWithNext, kContiguous };
 
@@ -334,7 +331,7 @@ void add_bert(const JsonPart& part, Parsed& parsed) {
 }
 
 void add_steps(const JsonPart& part, int depth, Parsed& parsed) {
-  require(depth < kDeepest && parsed.steps.size() < kMostSteps, "{}: {} has too many parts", part.what(),
+  require(depth < kDeepestPart && parsed.steps.size() < kMostParts, "{}: {} has too many parts", part.what(),
           part.path());
   const std::string& type = part.type();
   if (type == "Sequence") {

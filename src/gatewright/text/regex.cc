@@ -10,7 +10,7 @@ namespace gatewright {
 namespace {
 
 constexpr size_t kLongestPattern = size_t{1} << 16;
-constexpr uint32_t kMostSteps = 10'000'000;
+constexpr uint32_t kMostMatchSteps = 10'000'000;
 constexpr size_t kFirstStack = size_t{1} << 15, kLargestStack = size_t{1} << 23;  // bytes
 
 PCRE2_SPTR units(const char* text) { return reinterpret_cast<PCRE2_SPTR>(text); }
@@ -22,7 +22,7 @@ struct Workspace {
         context(pcre2_match_context_create(nullptr)),
         stack(pcre2_jit_stack_create(kFirstStack, kLargestStack, nullptr)) {
     if (!data || !context || !stack) throw std::bad_alloc();
-    pcre2_set_match_limit(context, kMostSteps);
+    pcre2_set_match_limit(context, kMostMatchSteps);
     pcre2_jit_stack_assign(context, nullptr, stack);
   }
   ~Workspace() {

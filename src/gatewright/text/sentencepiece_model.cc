@@ -11,9 +11,9 @@ namespace {
 using Field = ProtobufReader::Field;
 using Wire = ProtobufReader::Wire;
 
-class Reader {
+class PieceReader {
  public:
-  explicit Reader(std::string_view what) : what_(what) {}
+  explicit PieceReader(std::string_view what) : what_(what) {}
 
   TokenizerDefinition read(std::string_view bytes) {
     ProtobufReader fields(bytes, what_);
@@ -117,7 +117,7 @@ class Reader {
 }  // namespace
 
 TokenizerDefinition read_sentencepiece_model(std::string_view bytes, std::string_view what) {
-  return Reader(what).read(bytes);
+  return PieceReader(what).read(bytes);
 }
 
 }  // namespace gatewright

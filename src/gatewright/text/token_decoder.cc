@@ -6,9 +6,6 @@
 namespace gatewright {
 namespace {
 
-constexpr int kDeepest = 8;
-constexpr size_t kMostSteps = 32, kLongestReplacement = 64;
-
 void replace_all(std::string& text, std::string_view wanted, std::string_view content) {
   size_t at = text.find(wanted);
   if (at == std::string::npos) return;
@@ -30,7 +27,7 @@ TokenDecoder::TokenDecoder(const TokenizerDefinition& definition, std::string_vi
 void TokenDecoder::add(const Json& json, std::string_view what, std::string_view path, int depth) {
   const JsonPart part(json, what, path);
   std::vector<Step>& steps = fused_ ? text_steps_ : token_steps_;
-  require(depth < kDeepest && steps.size() < kMostSteps, "{}: {} has too many parts", what, path);
+  require(depth < kDeepestPart && steps.size() < kMostParts, "{}: {} has too many parts", what, path);
   const std::string& type = part.type();
   if (type == "Sequence") {
     part.allow({"decoders"});

@@ -28,9 +28,9 @@ std::string type_of(const Json& part) {
   return fmt::format("{}", Quoted{type.get_ref<const std::string&>()});
 }
 
-class Reader {
+class DefinitionReader {
  public:
-  explicit Reader(std::string_view what) : what_(what) {}
+  explicit DefinitionReader(std::string_view what) : what_(what) {}
 
   TokenizerDefinition read(const Json& root) {
     require(root.is_object(), "{}: a tokenizer.json holds an object, this one {}", what_, root.type_name());
@@ -288,7 +288,7 @@ std::string configured_template(const Json& value, std::string_view what) {
 }  // namespace
 
 TokenizerDefinition read_tokenizer_json(std::string_view json, std::string_view what) {
-  return Reader(what).read(parse_json(json, what));
+  return DefinitionReader(what).read(parse_json(json, what));
 }
 
 void read_tokenizer_config(std::string_view json, std::string_view what, TokenizerDefinition& definition) {

@@ -69,7 +69,7 @@ std::vector<std::string> names_of(const TokenizerDefinition& definition) {
   return names;
 }
 
-size_t characters(std::string_view text) {
+size_t character_count(std::string_view text) {
   size_t count = 0;
   for (const char* at = text.data(); at < text.data() + text.size();
        at += decode_utf8(at, text.data() + text.size()).size)
@@ -98,7 +98,7 @@ std::vector<BpeMerge> merges_of_scores(const TokenizerDefinition& definition) {
   const auto order = [&](const BpeMerge& a, const BpeMerge& b) {
     const auto key = [&](const BpeMerge& m) {
       const auto length = [&](int32_t id) {
-        return static_cast<int64_t>(characters(definition.tokens[static_cast<size_t>(id)]));
+        return static_cast<int64_t>(character_count(definition.tokens[static_cast<size_t>(id)]));
       };
       return std::tuple(-definition.scores[static_cast<size_t>(m.result)], m.result, -length(m.left), m.left,
                         m.right);

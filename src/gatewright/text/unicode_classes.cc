@@ -8,10 +8,6 @@
 namespace gatewright {
 namespace {
 
-struct CodeRange {
-  uint32_t first, last;
-};
-
 #include "gatewright/text/unicode_ranges.inc"
 
 // The property White_Space.

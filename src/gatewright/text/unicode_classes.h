@@ -9,6 +9,10 @@
 
 namespace gatewright {
 
+struct CodeRange {
+  uint32_t first, last;
+};
+
 enum class CharacterClass : uint8_t { kOther, kLetter, kNumber, kSpace };
 
 /// Classes of all code points in pages of 256, equal pages stored once.

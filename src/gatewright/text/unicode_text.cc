@@ -14,10 +14,6 @@
 namespace gatewright {
 namespace {
 
-struct CodeRange {
-  uint32_t first, last;
-};
-
 #include "gatewright/text/unicode_8_ranges.inc"
 #include "gatewright/text/unicode_9_ranges.inc"
 

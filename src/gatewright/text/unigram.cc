@@ -14,7 +14,7 @@ constexpr double kUnknownPenalty = 10;
 constexpr size_t kLongestWord = size_t{1} << 30;
 
 /// How a place of the word is reached best.
-struct Step {
+struct UnigramStep {
   double score = -std::numeric_limits<double>::infinity();
   uint32_t begin = 0;
   int32_t id = -1;
@@ -41,7 +41,7 @@ Unigram::Unigram(const TokenizerDefinition& definition, std::string_view what)
 void Unigram::encode_word(std::string_view word, std::vector<int32_t>& out) const {
   require(word.size() <= kLongestWord, "cannot encode a word of {} bytes: the limit is {}", word.size(),
           kLongestWord);
-  std::vector<Step> best(word.size() + 1);
+  std::vector<UnigramStep> best(word.size() + 1);
   best[0].score = 0;
   const auto reach = [&best](size_t end, double score, size_t begin, int32_t id) {
     if (score > best[end].score) best[end] = {score, static_cast<uint32_t>(begin), id};
@@ -57,7 +57,7 @@ void Unigram::encode_word(std::string_view word, std::vector<int32_t>& out) cons
     if (!alone) reach(at + size, best[at].score + unknown_score_, at, -1);
     at += size;
   }
-  std::vector<Step> path;
+  std::vector<UnigramStep> path;
   for (size_t at = word.size(); at > 0; at = path.back().begin) path.push_back(best[at]);
   TokenSink sink(unknown_, fuse_unknown_, out);
   for (size_t i = path.size(), at = 0; i > 0; --i) {

@@ -24,10 +24,6 @@ void refuse_table(const RecipeTable& table, const std::string& path, RecipeProbl
   for (const auto& [name, inner] : table.tables) refuse_table(inner, path + "." + name, problems);
 }
 
-bool has(const std::vector<Parameter>& keys, const std::string& name) {
-  return std::ranges::find(keys, name, &Parameter::name) != keys.end();
-}
-
 /// The keys of [routing] that choose experts from the scores. An unknown selector is the problem of its name.
 std::vector<Parameter> selector_keys(const RecipeTable& routing) {
   std::vector<Parameter> keys = routing_keys();
@@ -43,7 +39,7 @@ RecipeTable without_decided(const RecipeTable& routing, const std::vector<Parame
   const std::vector<Parameter> elsewhere = with_pieces("routing", routing, routing_keys());
   RecipeTable left = routing;
   for (const auto& [key, entry] : routing.values) {
-    if (has(allowed, key) || !has(elsewhere, key)) continue;
+    if (has_key(allowed, key) || !has_key(elsewhere, key)) continue;
     problems.add(entry.location, "routing.{} {}", key, kDecides);
     left.values.erase(key);
   }

@@ -20,12 +20,12 @@ namespace {
 
 constexpr double kLargest = 1 << 24;
 
-Parameter whole(std::string name, std::string help, int64_t value, double min, double max = kLargest) {
+Parameter whole_key(std::string name, std::string help, int64_t value, double min, double max = kLargest) {
   return {.name = std::move(name), .help = std::move(help), .default_value = value, .min = min, .max = max};
 }
 
-Parameter number(std::string name, std::string help, double value, double min, double max,
-                 bool min_open = false, bool max_open = false) {
+Parameter number_key(std::string name, std::string help, double value, double min, double max,
+                     bool min_open = false, bool max_open = false) {
   return {.name = std::move(name),
           .help = std::move(help),
           .default_value = value,
@@ -50,42 +50,43 @@ Parameter gate_gradient() {
       .choices = {"none", "straight_through"}};
 }
 
-Parameter flag(std::string name, std::string help, bool value) {
+Parameter flag_key(std::string name, std::string help, bool value) {
   return {.name = std::move(name), .help = std::move(help), .default_value = value};
 }
 
 }  // namespace
 
-std::vector<Parameter> top_keys() { return {whole("seed", "of every random draw", 0, 0, 9e15)}; }
+std::vector<Parameter> top_keys() { return {whole_key("seed", "of every random draw", 0, 0, 9e15)}; }
 
 std::vector<Parameter> model_keys() {
   return {
       one_of("preset", "sizes to start from; every other key overrides its own", "", model_presets().names()),
-      whole("vocab_size", "tokens in the vocabulary of the tokenizer that is trained", 4096, 257, 1 << 20),
-      whole("hidden_size", "width of the residual stream", 256, 2),
-      whole("num_layers", "layers", 6, 1, 1024),
-      whole("num_heads", "attention heads", 8, 1, 65536),
-      whole("num_kv_heads", "heads of keys and values; 0: as many as num_heads", 0, 0, 65536),
-      whole("head_dim", "width of a head; 0: hidden_size / num_heads", 0, 0, 4096),
-      whole("dense_width", "width of the SwiGLU feed-forward of layers without experts", 0, 0),
-      whole("routed_every", "of so many layers in a row one routes, the others are dense of dense_width", 1,
-            1, 1024),
-      whole("routed_first", "the first layer that routes; below routed_every", 0, 0, 1023),
+      whole_key("vocab_size", "tokens in the vocabulary of the tokenizer that is trained", 4096, 257,
+                1 << 20),
+      whole_key("hidden_size", "width of the residual stream", 256, 2),
+      whole_key("num_layers", "layers", 6, 1, 1024),
+      whole_key("num_heads", "attention heads", 8, 1, 65536),
+      whole_key("num_kv_heads", "heads of keys and values; 0: as many as num_heads", 0, 0, 65536),
+      whole_key("head_dim", "width of a head; 0: hidden_size / num_heads", 0, 0, 4096),
+      whole_key("dense_width", "width of the SwiGLU feed-forward of layers without experts", 0, 0),
+      whole_key("routed_every", "of so many layers in a row one routes, the others are dense of dense_width",
+                1, 1, 1024),
+      whole_key("routed_first", "the first layer that routes; below routed_every", 0, 0, 1023),
       one_of("attention", "full, or selective: a router in [attention] gives each token its heads", "full",
              {"full", "selective"}),
       one_of("qk_norm", "where queries and keys are normalised", "projection",
              {"none", "head", "projection"}),
-      whole("sliding_window", "positions a token looks back, itself included; 0: all", 0, 0),
-      flag("tie_word_embeddings", "use the embedding as the output head", false),
-      whole("max_position_embeddings", "longest sequence, recorded in config.json", 4096, 1, 1 << 28),
-      number("rope_theta", "base of the rotary embedding", 10000, 1, 1e12),
-      number("rms_norm_eps", "added to the mean square before the root", 1e-5, 0, 1, true),
-      number("init", "standard deviation of the initial weights", 0.02, 0, 10, true)};
+      whole_key("sliding_window", "positions a token looks back, itself included; 0: all", 0, 0),
+      flag_key("tie_word_embeddings", "use the embedding as the output head", false),
+      whole_key("max_position_embeddings", "longest sequence, recorded in config.json", 4096, 1, 1 << 28),
+      number_key("rope_theta", "base of the rotary embedding", 10000, 1, 1e12),
+      number_key("rms_norm_eps", "added to the mean square before the root", 1e-5, 0, 1, true),
+      number_key("init", "standard deviation of the initial weights", 0.02, 0, 10, true)};
 }
 
 std::vector<Parameter> experts_keys() {
   return {one_of("bank", "what each expert computes", "swiglu", expert_banks().names()),
-          whole("num_experts", "experts in each routed layer", 8, 1, 65536)};
+          whole_key("num_experts", "experts in each routed layer", 8, 1, 65536)};
 }
 
 std::vector<Parameter> attention_keys() {
@@ -97,11 +98,11 @@ std::vector<Parameter> attention_keys() {
       one_of("activation", "from logits to probabilities", "softmax", choice::activation_names()),
       one_of("weights", "weights of the chosen heads", "one", choice::weighting_names()),
       gate_gradient(),
-      number("scale", "factor of all weights", 1.0, -1e6, 1e6),
+      number_key("scale", "factor of all weights", 1.0, -1e6, 1e6),
       one_of("positions", "rotary positions in the document, or within a head's own tokens", "original",
              {"original", "subsequence"}),
-      number("init_heads", "standard deviation of the heads' initial weights; 0: Xavier's for one head", 0, 0,
-             10)};
+      number_key("init_heads", "standard deviation of the heads' initial weights; 0: Xavier's for one head",
+                 0, 0, 10)};
 }
 
 std::vector<Parameter> routing_keys() {
@@ -111,12 +112,12 @@ std::vector<Parameter> routing_keys() {
       one_of("activation", "from logits to probabilities", "softmax", choice::activation_names()),
       one_of("weights", "weights of the chosen experts", "as_is", choice::weighting_names()),
       gate_gradient(),
-      number("scale", "factor of all weights", 1.0, -1e6, 1e6),
-      whole("rounds", "how often in a row a layer routes, each round reading what the one before made", 1, 1,
-            kMostRounds),
+      number_key("scale", "factor of all weights", 1.0, -1e6, 1e6),
+      whole_key("rounds", "how often in a row a layer routes, each round reading what the one before made", 1,
+                1, kMostRounds),
       one_of("residual", "what several rounds hand on; when not given, inner, and inner_stream for one round",
              "", round_residual_names()),
-      flag("independent_gating", "a router of its own for each round", true)};
+      flag_key("independent_gating", "a router of its own for each round", true)};
 }
 
 std::vector<Parameter> layers_keys(int64_t num_layers) {
@@ -126,15 +127,15 @@ std::vector<Parameter> layers_keys(int64_t num_layers) {
            .required = true,
            .min = 0,
            .max = static_cast<double>(num_layers - 1)},
-          whole("dense_width", "makes them dense, of this width; 0: they route", 0, 0)};
+          whole_key("dense_width", "makes them dense, of this width; 0: they route", 0, 0)};
 }
 
 std::vector<Parameter> train_keys() {
   return {
-      whole("steps", "optimiser steps", 1000, 1, 1e9),
-      whole("batch_size", "sequences in a micro-batch", 8, 1, 1 << 20),
-      whole("sequence_length", "tokens in a sequence", 256, 2, 1 << 20),
-      whole("accumulate", "micro-batches in one optimiser step", 1, 1, 1 << 20),
+      whole_key("steps", "optimiser steps", 1000, 1, 1e9),
+      whole_key("batch_size", "sequences in a micro-batch", 8, 1, 1 << 20),
+      whole_key("sequence_length", "tokens in a sequence", 256, 2, 1 << 20),
+      whole_key("accumulate", "micro-batches in one optimiser step", 1, 1, 1 << 20),
       {.name = "init",
        .help = "a model to go on with: GGUF file, Hugging Face folder, model folder or short name; it "
                "decides the model's shape and its tokenizer",
@@ -147,22 +148,22 @@ std::vector<Parameter> train_keys() {
       {.name = "freeze",
        .help = "parameters that are not trained, by their names; * stands for any text",
        .default_value = std::vector<std::string>()},
-      number("learning_rate", "peak learning rate of AdamW", 1e-3, 0, 10, true),
+      number_key("learning_rate", "peak learning rate of AdamW", 1e-3, 0, 10, true),
       one_of("schedule", "how the learning rate changes", "cosine", schedules().names()),
       one_of("objective", "what is minimised", "next_token", objectives().names()),
-      number("beta1", "decay of the first moment", 0.9, 0, 1, false, true),
-      number("beta2", "decay of the second moment", 0.95, 0, 1, false, true),
-      number("epsilon", "added to the root of the second moment", 1e-8, 0, 1, true),
-      number("weight_decay", "decoupled weight decay of matrices", 0.1, 0, 10),
-      number("clip_norm", "largest 2-norm of the gradient; 0: no limit", 1.0, 0, 1e9),
-      whole("log_every", "steps between lines of metrics", 10, 1, 1e9),
-      whole("evaluate_every", "steps between evaluations on the validation part; 0: at the end only", 0, 0,
-            1e9),
-      whole("evaluate_tokens", "tokens of evaluations before the last; 0: all", 65536, 0, 1e12),
-      whole("last_evaluate_tokens", "tokens of the last evaluation; 0: all", 1'000'000, 0, 1e12),
-      whole("checkpoint_every", "steps between checkpoints; 0: when interrupted only", 0, 0, 1e9),
-      number("spike_factor", "a loss this many times its running mean stops the training; 0: never", 3.0, 0,
-             1e9),
+      number_key("beta1", "decay of the first moment", 0.9, 0, 1, false, true),
+      number_key("beta2", "decay of the second moment", 0.95, 0, 1, false, true),
+      number_key("epsilon", "added to the root of the second moment", 1e-8, 0, 1, true),
+      number_key("weight_decay", "decoupled weight decay of matrices", 0.1, 0, 10),
+      number_key("clip_norm", "largest 2-norm of the gradient; 0: no limit", 1.0, 0, 1e9),
+      whole_key("log_every", "steps between lines of metrics", 10, 1, 1e9),
+      whole_key("evaluate_every", "steps between evaluations on the validation part; 0: at the end only", 0,
+                0, 1e9),
+      whole_key("evaluate_tokens", "tokens of evaluations before the last; 0: all", 65536, 0, 1e12),
+      whole_key("last_evaluate_tokens", "tokens of the last evaluation; 0: all", 1'000'000, 0, 1e12),
+      whole_key("checkpoint_every", "steps between checkpoints; 0: when interrupted only", 0, 0, 1e9),
+      number_key("spike_factor", "a loss this many times its running mean stops the training; 0: never", 3.0,
+                 0, 1e9),
       one_of("precision", "of the products; bfloat16 on CUDA only", "float32", {"float32", "bfloat16"}),
       one_of("device", "where it runs", "auto", {"auto", "cpu", "cuda"})};
 }
@@ -171,10 +172,14 @@ std::vector<Parameter> data_keys() {
   return {{.name = "paths",
            .help = "files and folders; --data puts others in their place",
            .default_value = std::vector<std::string>()},
-          number("validation_share", "share of the documents held back", 0.05, 0, 0.9, true),
+          number_key("validation_share", "share of the documents held back", 0.05, 0, 0.9, true),
           {.name = "tokenizer",
            .help = "a tokenizer.json to use instead of training one",
            .default_value = std::string()}};
+}
+
+bool has_key(const std::vector<Parameter>& keys, const std::string& name) {
+  return std::ranges::find(keys, name, &Parameter::name) != keys.end();
 }
 
 namespace {
@@ -183,10 +188,6 @@ namespace {
 struct KeyHome {
   std::string table, piece;
 };
-
-bool has_key(const std::vector<Parameter>& keys, const std::string& key) {
-  return std::ranges::find(keys, key, &Parameter::name) != keys.end();
-}
 
 template <typename Factory>
 void add_homes(std::vector<KeyHome>& homes, const Registry<Factory>& registry, const std::string& table,

@@ -21,6 +21,8 @@ std::vector<Parameter> layers_keys(int64_t num_layers);
 std::vector<Parameter> train_keys();
 std::vector<Parameter> data_keys();
 
+bool has_key(const std::vector<Parameter>& keys, const std::string& name);
+
 /// For a key that stands in a table that does not have it: where it belongs, or which piece has it; "" when
 /// nothing has a key of this name.
 std::string key_hint(const std::string& path, const std::string& key);

@@ -15,10 +15,6 @@ namespace {
 
 using Parameters = std::vector<Parameter>;
 
-bool has(const Parameters& parameters, const std::string& name) {
-  return std::ranges::find(parameters, name, &Parameter::name) != parameters.end();
-}
-
 /// Of a piece that does not exist: those of all its kind, so that a wrong name is one problem and not
 /// several.
 template <typename Factory>
@@ -27,7 +23,7 @@ Parameters parameters_of(const Registry<Factory>& registry, const std::string& n
   Parameters all;
   for (const auto& entry : registry.entries()) {
     for (const Parameter& p : entry.spec.parameters) {
-      if (!has(all, p.name)) all.push_back(p);
+      if (!has_key(all, p.name)) all.push_back(p);
     }
   }
   return all;
@@ -65,7 +61,7 @@ void drop_replaced_pieces(RecipeTable& base, const RecipeTable& over, const std:
                       after = text_or(over, piece.key, "");
     if (before == after) continue;
     for (const Parameter& p : piece.parameters(before)) {
-      if (!has(piece.parameters(after), p.name)) base.values.erase(p.name);
+      if (!has_key(piece.parameters(after), p.name)) base.values.erase(p.name);
     }
   }
 }

@@ -33,7 +33,7 @@ std::string shown(std::string_view text, size_t longest) {
   return text.size() > longest ? result + "..." : result;
 }
 
-struct Reader {
+struct TableReader {
   const std::string& name;
   std::string fixed_location;  // for --set, where lines mean nothing
   RecipeProblems& problems;
@@ -174,7 +174,8 @@ void RecipeProblems::throw_if_any(std::string_view what) const {
 }
 
 RecipeTable parse_recipe(std::string_view text, const std::string& name, RecipeProblems& problems) {
-  return Reader{.name = name, .fixed_location = "", .problems = problems}.table(parse_toml(text, name), "");
+  return TableReader{.name = name, .fixed_location = "", .problems = problems}.table(parse_toml(text, name),
+                                                                                     "");
 }
 
 RecipeTable read_recipe_file(const std::filesystem::path& path, RecipeProblems& problems) {
@@ -197,7 +198,7 @@ RecipeTable parse_setting(const std::string& setting, RecipeProblems& problems) 
   check_depth(setting, location);
   try {
     const toml::table parsed = toml::parse("value = " + text);
-    const Reader reader{.name = location, .fixed_location = location, .problems = problems};
+    const TableReader reader{.name = location, .fixed_location = location, .problems = problems};
     if (parsed.size() == 1) reader.read_value(*parsed.get("value"), value);
   } catch (const toml::parse_error& e) {
     const bool numeric = !text.empty() && text.find_first_not_of("0123456789+-._eE") == std::string::npos;

@@ -11,6 +11,9 @@
 
 namespace gatewright {
 
+/// More are taken for damage.
+inline constexpr int64_t kMostLayers = 1024;
+
 /// Where queries and keys are normalised before the rotary embedding.
 enum class QueryKeyNorm {
   kNone,

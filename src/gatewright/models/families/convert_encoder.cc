@@ -18,7 +18,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr uint64_t kLargestConfig = 1 << 20;
+constexpr uint64_t kLargestEncoderConfig = 1 << 20;
 using Tensors = std::map<std::string, TensorView>;
 
 struct Sizes {
@@ -55,7 +55,7 @@ std::vector<EncoderTensor> tensors_of(const Sizes& s) {
 
 Json config_in(const fs::path& folder) {
   const fs::path file = folder / "config.json";
-  Json config = parse_json(read_file(file, kLargestConfig), file.string());
+  Json config = parse_json(read_file(file, kLargestEncoderConfig), file.string());
   require(config.is_object(), "{}: an object was expected", file.string());
   return config;
 }

@@ -9,8 +9,6 @@
 namespace gatewright {
 namespace {
 
-constexpr uint64_t kLargestText = 64 << 20;
-constexpr const char* kConfigKey = "gatewright.config";
 constexpr const char* kFileKey = "gatewright.file.";  // + a file's name: small files beside config.json
 constexpr const char* kTokenizerKey = "tokenizer.huggingface.json";
 constexpr const char* kTemplateKey = "tokenizer.chat_template";

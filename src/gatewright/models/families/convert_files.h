@@ -1,6 +1,7 @@
 // What lies beside a model's weights, config.json and the tokenizer's files, as keys of a GGUF file and back.
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <map>
 #include <optional>
@@ -11,6 +12,11 @@
 #include "gatewright/text/tokenizer.h"
 
 namespace gatewright {
+
+/// Where a GGUF file keeps the config.json that it came with.
+inline constexpr const char* kConfigKey = "gatewright.config";
+/// Of the small files, in bytes.
+inline constexpr uint64_t kLargestText = 64 << 20;
 
 /// The configuration, the small files beside it and the tokenizer of a model's folder. vocab_size: rows of
 /// the embedding, each of which gets a name. Gives a sentence when other programs can't read the vocabulary,

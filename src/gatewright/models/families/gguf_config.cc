@@ -12,7 +12,6 @@
 namespace gatewright {
 namespace {
 
-constexpr int64_t kMostLayers = 1024;
 constexpr const char* kOwnFamily =
     "gatewright.model_type";  // where an architecture stands for several families
 

@@ -10,7 +10,6 @@
 namespace gatewright {
 namespace {
 
-constexpr int64_t kMostLayers = 1024;
 constexpr const char* kNumExpertsKeys[] = {"num_experts", "num_local_experts", "n_routed_experts"};
 
 /// One config.json while it is read.

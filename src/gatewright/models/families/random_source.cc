@@ -18,7 +18,7 @@ bool is_plain(const ModelTensor& t) {
          t.name.ends_with("shared_expert_gate.weight");
 }
 
-size_t row_bytes(DataType type, int64_t columns) {
+size_t bytes_of_row(DataType type, int64_t columns) {
   return static_cast<size_t>(columns / block_elements(type) * block_bytes(type));
 }
 
@@ -37,7 +37,7 @@ RandomSource::Pool RandomSource::make_pool(int64_t columns, DataType type) {
   std::vector<float> values(static_cast<size_t>(kPoolRows * columns));
   const float scale = 1 / std::sqrt(static_cast<float>(columns));
   for (float& x : values) x = scale * random.normal();
-  Pool pool(kPoolRows * row_bytes(type, columns));
+  Pool pool(kPoolRows * bytes_of_row(type, columns));
   pack(type, values, columns, {}, pool);
   return pool;
 }
@@ -48,7 +48,7 @@ DataType RandomSource::type_of(const ModelTensor& tensor) const {
 
 std::span<const std::byte> RandomSource::rows(const ModelTensor& tensor, int64_t first, int64_t count,
                                               std::vector<std::byte>& storage) const {
-  const size_t bytes = row_bytes(type_of(tensor), tensor.columns());
+  const size_t bytes = bytes_of_row(type_of(tensor), tensor.columns());
   storage.resize(static_cast<size_t>(count) * bytes);
   if (is_plain(tensor)) {
     const bool is_norm = tensor.name.find("norm") != std::string::npos;

@@ -6,6 +6,7 @@
 #include "gatewright/base/file.h"
 #include "gatewright/formats/gguf.h"
 #include "gatewright/formats/safetensors_folder.h"
+#include "gatewright/models/families/convert_files.h"
 #include "gatewright/models/families/gguf_config.h"
 #include "gatewright/models/families/hf_config.h"
 
@@ -13,10 +14,6 @@ namespace gatewright {
 namespace {
 
 namespace fs = std::filesystem;
-
-constexpr uint64_t kLargestText = 64 << 20;
-constexpr const char* kConfigKey =
-    "gatewright.config";  // where a GGUF file keeps the config.json it came with
 
 /// What programs load the weights as: no value is rounded.
 void set_float32(OrderedJson& config) {

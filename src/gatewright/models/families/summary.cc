@@ -16,7 +16,7 @@
 namespace gatewright {
 namespace {
 
-constexpr uint64_t kLargestConfig = 64 << 20;
+constexpr uint64_t kLargestDescription = 64 << 20;
 
 void add_tensors(ModelSummary& s, const std::map<std::string, TensorView>& tensors) {
   for (const auto& [name, view] : tensors) {
@@ -142,7 +142,7 @@ ModelSummary of_gguf(const std::filesystem::path& path) {
 void read_config(ModelSummary& s, const std::filesystem::path& folder) {
   const std::filesystem::path path = folder / "config.json";
   if (!std::filesystem::exists(path)) return;
-  const Json json = parse_json(read_file(path, kLargestConfig), path.string());
+  const Json json = parse_json(read_file(path, kLargestDescription), path.string());
   const auto number = [&](const char* key) -> int64_t {
     const auto it = json.find(key);
     return it != json.end() && it->is_number_integer() ? it->get<int64_t>() : 0;

@@ -10,7 +10,6 @@
 namespace gatewright::choice {
 namespace {
 
-constexpr float kMasked = -std::numeric_limits<float>::infinity();
 constexpr int64_t kRowsPerThread = 64;
 
 }  // namespace

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <span>
@@ -13,6 +14,9 @@
 #include "gatewright/routing/choice/pairs.h"
 
 namespace gatewright::choice {
+
+/// The score of an expert that is never chosen.
+inline constexpr float kMasked = -std::numeric_limits<float>::infinity();
 
 /// Scores of T tokens for E experts, row by row. A score of -inf is never chosen; NaN and +inf are errors.
 struct ScoreRows {

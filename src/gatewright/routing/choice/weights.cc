@@ -11,8 +11,7 @@
 namespace gatewright::choice {
 namespace {
 
-constexpr float kMasked = -std::numeric_limits<float>::infinity();
-constexpr int64_t kRowsPerThread = 64;
+constexpr int64_t kWeightsPerThread = 64;
 
 int index_of(std::string_view name, const std::vector<std::string>& names, std::string_view what) {
   const auto it = std::ranges::find(names, name);
@@ -138,7 +137,7 @@ std::vector<float> weights(const WeightRule& rule, const ScoreRows& scores, cons
   const Rows& rows = selection.rows;
   const Rows& reference = selection.before_capacity ? *selection.before_capacity : rows;
   std::vector<float> result(rows.expert.size());
-  parallel_for(0, rows.num_tokens(), kRowsPerThread, [&](int64_t begin, int64_t end) {
+  parallel_for(0, rows.num_tokens(), kWeightsPerThread, [&](int64_t begin, int64_t end) {
     for (int64_t t = begin; t < end; ++t) {
       const std::span<const float> row = scores.row(t);
       const RowShares shares(rule.weighting, row, reference.row(t));
@@ -155,7 +154,7 @@ void add_weights_gradient(const WeightRule& rule, const ScoreRows& scores, const
   const Rows& rows = selection.rows;
   const Rows& reference = selection.before_capacity ? *selection.before_capacity : rows;
   const auto width = static_cast<size_t>(scores.num_experts);
-  parallel_for(0, rows.num_tokens(), kRowsPerThread, [&](int64_t begin, int64_t end) {
+  parallel_for(0, rows.num_tokens(), kWeightsPerThread, [&](int64_t begin, int64_t end) {
     std::vector<float> scaled;
     for (int64_t t = begin; t < end; ++t) {
       const auto chosen = rows.row(t);

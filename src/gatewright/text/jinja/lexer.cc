@@ -10,10 +10,10 @@
 namespace gatewright::jinja {
 namespace {
 
-bool is_digit(char c) { return c >= '0' && c <= '9'; }
+bool is_digit_character(char c) { return c >= '0' && c <= '9'; }
 bool begins_name(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_'; }
-bool in_name(char c) { return begins_name(c) || is_digit(c); }
-bool is_blank(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
+bool in_name(char c) { return begins_name(c) || is_digit_character(c); }
+bool is_blank_character(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
 
 class Lexer {
  public:
@@ -98,7 +98,7 @@ class Lexer {
   void skip_spaces() { move_to(source_.size() - strip(source_.substr(at_), Side::kLeft).size()); }
 
   std::string_view word_at(size_t at) const {
-    while (is_blank(char_at(at))) ++at;
+    while (is_blank_character(char_at(at))) ++at;
     size_t end = at;
     while (in_name(char_at(end))) ++end;
     return source_.substr(std::min(at, source_.size()), end - at);
@@ -108,9 +108,9 @@ class Lexer {
   std::pair<size_t, char> end_of_word_tag(size_t inside, std::string_view word) const {
     if (word_at(inside) != word) return {0, ' '};
     size_t at = inside;
-    while (is_blank(char_at(at))) ++at;
+    while (is_blank_character(char_at(at))) ++at;
     at += word.size();
-    while (is_blank(char_at(at))) ++at;
+    while (is_blank_character(char_at(at))) ++at;
     const char sign = char_at(at) == '-' || char_at(at) == '+' ? char_at(at++) : ' ';
     return source_.substr(at).starts_with("%}") ? std::pair(at + 2, sign) : std::pair(size_t{0}, ' ');
   }
@@ -136,13 +136,13 @@ class Lexer {
   void read_expression_tokens(std::string_view close, TokenKind close_kind) {
     std::vector<char> brackets;
     for (;;) {
-      while (is_blank(char_at(at_))) move_to(at_ + 1);
+      while (is_blank_character(char_at(at_))) move_to(at_ + 1);
       if (at_ >= source_.size()) fail("line {}: the tag is not closed by {}", line_, close);
       if (brackets.empty() && reads_close(close, close_kind)) return;
       const char c = source_[at_];
       if (begins_name(c))
         read_name();
-      else if (is_digit(c))
+      else if (is_digit_character(c))
         read_number();
       else if (c == '"' || c == '\'')
         read_string(c);
@@ -177,18 +177,20 @@ class Lexer {
     size_t end = at_;
     TokenKind kind = TokenKind::kInteger;
     const auto skip_digits = [&] {
-      while (is_digit(char_at(end)) || (char_at(end) == '_' && is_digit(char_at(end + 1)))) ++end;
+      while (is_digit_character(char_at(end)) ||
+             (char_at(end) == '_' && is_digit_character(char_at(end + 1))))
+        ++end;
     };
     skip_digits();
     const bool after_dot = at_ > 0 && source_[at_ - 1] == '.';
-    if (!after_dot && char_at(end) == '.' && is_digit(char_at(end + 1))) {
+    if (!after_dot && char_at(end) == '.' && is_digit_character(char_at(end + 1))) {
       kind = TokenKind::kFloat;
       ++end;
       skip_digits();
     }
     if (!after_dot && (char_at(end) == 'e' || char_at(end) == 'E')) {
       const size_t digits = end + (char_at(end + 1) == '+' || char_at(end + 1) == '-' ? 2 : 1);
-      if (is_digit(char_at(digits))) {
+      if (is_digit_character(char_at(digits))) {
         kind = TokenKind::kFloat;
         end = digits;
         skip_digits();

@@ -212,7 +212,7 @@ Value chosen(Heap& heap, const Value& value, const Arguments& arguments) {
   return new_list(heap, std::move(kept));
 }
 
-constexpr Filter kFilters[] = {
+constexpr Filter kSequenceFilters[] = {
     {"first", first},
     {"last", last},
     {"list", list},
@@ -235,6 +235,6 @@ constexpr Filter kFilters[] = {
 
 }  // namespace
 
-std::span<const Filter> sequence_filters() { return kFilters; }
+std::span<const Filter> sequence_filters() { return kSequenceFilters; }
 
 }  // namespace gatewright::jinja

@@ -212,7 +212,7 @@ Value round(Heap&, const Value& value, const Arguments& arguments) {
   return integer ? Value(*integer) : Value(rounded(*number, static_cast<int>(precision)));
 }
 
-constexpr Filter kFilters[] = {
+constexpr Filter kValueFilters[] = {
     {"upper", changed<to_upper>},
     {"lower", changed<to_lower>},
     {"capitalize", changed<capitalize>},
@@ -237,6 +237,6 @@ constexpr Filter kFilters[] = {
 
 }  // namespace
 
-std::span<const Filter> value_filters() { return kFilters; }
+std::span<const Filter> value_filters() { return kValueFilters; }
 
 }  // namespace gatewright::jinja

@@ -10,8 +10,6 @@
 namespace gatewright::choice {
 namespace {
 
-constexpr float kMasked = -std::numeric_limits<float>::infinity();
-
 /// The `count` tokens with the highest scores for one expert, ascending.
 std::vector<int64_t> best_tokens(const ScoreRows& scores, int64_t expert, int64_t count) {
   const auto score = [&](int64_t t) {

@@ -8,8 +8,6 @@
 namespace gatewright::choice {
 namespace {
 
-constexpr float kMasked = -std::numeric_limits<float>::infinity();
-
 std::span<const int64_t> tokens_of(const Pairs& pairs, int64_t expert) {
   const auto e = static_cast<size_t>(expert);
   return std::span(pairs.token)

@@ -8,11 +8,7 @@
 #include "gatewright/kernels/cpu/kth_largest.h"
 
 namespace gatewright::choice {
-namespace {
-
-constexpr float kMasked = -std::numeric_limits<float>::infinity();
-
-}  // namespace
+namespace {}  // namespace
 
 TopK::TopK(int64_t k) : k_(k) { require(k >= 1, "[top_k] top_k must be at least 1, got {}", k); }
 

@@ -10,8 +10,6 @@
 namespace gatewright::choice {
 namespace {
 
-constexpr float kMasked = -std::numeric_limits<float>::infinity();
-
 /// Tokens that share a draw: they stand one after another.
 int64_t tokens_per_draw(DrawLevel level, const ScoreRows& scores, const ChoiceContext& context) {
   if (level == DrawLevel::kToken) return 1;
