@@ -77,7 +77,7 @@ def compare_perplexity(report, args, path, name, text):
     """The windows of `gatewright evaluate`: the end of text before and after the document, cut every WINDOW tokens."""
     file = args.work / "pages.txt"
     with llama.Model(path) as model:
-        end = int(llama.llama_cpp.llama_vocab_eos(model.vocabulary))
+        end = model.tokenize("<|endoftext|>", special=True)[0]  # what `gatewright evaluate` puts between documents
         while len(model.tokenize(text)) >= WINDOW * WINDOWS:  # whole lines that fit
             text = text[:text.rfind("\n", 0, int(len(text) * 0.97)) + 1]
         file.write_text(text)
