@@ -91,6 +91,17 @@ TEST(CrossEntropyKernel, AgreesWithPlainLoopsOnEveryTarget) {
   });
 }
 
+// One running sum would round each of the small exponentials the same way.
+TEST(CrossEntropyKernel, LosesNoSmallOnesOfALargeVocabulary) {
+  for_each_target([] {
+    constexpr int64_t kVocabulary = 100'000;
+    Case c = {
+        {.tokens = 1, .vocabulary = kVocabulary, .hidden = 1}, {1}, std::vector<float>(kVocabulary), {0}};
+    c.head[0] = 8;
+    EXPECT_NEAR(run(c, 1).losses[0], std::log1p((kVocabulary - 1) * std::exp(-8.0)), 2e-5);
+  });
+}
+
 TEST(CrossEntropyKernel, LeavesOutWhatIsNotWanted) {
   RandomStream random(2, "cross entropy");
   const Case c = random_case({.tokens = 40, .vocabulary = 50, .hidden = 6}, random);
