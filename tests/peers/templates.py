@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerFast
 
 import common
 
-TEMPLATES = pathlib.Path(os.environ.get("PEERS_TEMPLATES", common.ROOT / "build/peers/templates"))
+TEMPLATES = pathlib.Path(os.environ.get("GATEWRIGHT_PEERS") or common.ROOT / "build/peers") / "templates"
 TOOL = {"type": "function", "function": {
     "name": "weather", "description": "Tells the weather of a place.",
     "parameters": {"type": "object", "properties": {"place": {"type": "string", "description": "A town's name"}},
@@ -30,6 +30,11 @@ CONVERSATIONS = {
         HELLO, {"role": "assistant", "content": "", "tool_calls": [
             {"type": "function", "id": "call00001", "function": {"name": "weather", "arguments": {"place": "Ulm"}}}]},
         {"role": "tool", "tool_call_id": "call00001", "name": "weather", "content": "{\"sky\": \"grey\"}"}], tools=[TOOL]),
+}
+# Where Transformers renders otherwise, and why.
+KNOWN = {
+    "llama-cpp-deepseek-r1": "Transformers does not write the generator that `map` gives as JSON",
+    "meetkai-functionary-medium-v3.1": "Transformers escapes what is added to a text that `safe` marked for HTML",
 }
 
 
@@ -64,7 +69,7 @@ def compare_template(report, args, name, source, folder, tokenizer):
             at = next((i for i, (a, b) in enumerate(zip(ours or "", theirs or "")) if a != b), 0)
             differing.append(f"{what}: {(ours or our_error)[at:at + 60]!r}, theirs {(theirs or their_error)[at:at + 60]!r}")
     told = f"{same} of {len(CONVERSATIONS)} conversations the same" + (f", {refused} refused by both" if refused else "")
-    report.row(name, "Transformers", "; ".join([told, *differing]), not differing)
+    report.row(name, "Transformers", "; ".join([told, *differing]), not differing, KNOWN.get(name))
 
 
 def compare(report, args):

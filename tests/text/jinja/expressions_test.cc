@@ -76,6 +76,20 @@ TEST(JinjaExpressions, TakeParts) {
       variables);
 }
 
+TEST(JinjaExpressions, MappingsHaveNumbersBooleansAndNoneAsKeys) {
+  expect_renderings({
+      {"{{ {1: 'a', 1.5: 'b', none: 'c', 'x': 'd'} }}", "{1: 'a', 1.5: 'b', None: 'c', 'x': 'd'}"},
+      {"{% set m = {0: 'a', 512: 'b', none: 'c'} %}{{ m[512] }} {{ m.get(0) }} {{ m[none] }} {{ m[1] }}| {{ "
+       "m.get('512', 7) }}",
+       "b a c | 7"},
+      {"{% set m = {3: 'a', 'b': 1} %}{{ 3 in m }} {{ '3' in m }} {{ m | list }} {{ m == {'b': 1, 3: 'a'} }}",
+       "True False [3, 'b'] True"},
+      {"{{ {1: 'a', true: 'b', 1.0: 'c'} }} {{ {1: 'a'}[true] }} {{ dict({2: 3}, a=1) }}",
+       "{1: 'c'} a {2: 3, 'a': 1}"},
+      {"{% for k, v in {2: 'x', 1: 'y'}.items() if k > 1 %}{{ k + 1 }}{{ v }}{% endfor %}", "3x"},
+  });
+}
+
 TEST(JinjaExpressions, CallMethodsOfTexts) {
   expect_renderings({
       {"{{ '  a '.strip() }}|{{ '  a '.lstrip() }}|{{ '  a '.rstrip() }}|{{ 'xxaxy'.strip('xy') }}",
@@ -159,7 +173,7 @@ TEST(JinjaExpressions, RefuseWhatHasNoMeaning) {
       {"{{ 5[0:1] }}", "integer can't be sliced"},
       {"{{ 'a'[::0] }}", "the step of a slice can't be 0"},
       {"{{ 'a'() }}", "text can't be called"},
-      {"{{ {1: 2} }}", "the keys of a mapping are texts"},
+      {"{{ {[1]: 2} }}", "a key of a mapping is a text, a number, a boolean or none, not list"},
       {"{{ 'a'.split('') }}", "empty separator"},
       {"{{ 'a'.strip(1, 2) }}", "takes at most 1 arguments"},
       {"{{ range }}", "is a function"},

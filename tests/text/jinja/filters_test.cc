@@ -55,6 +55,9 @@ TEST(JinjaFilters, WriteJsonAsPythonDoes) {
           {"{{ {'b': [1], 'a': {}} | tojson(indent=2) }}", "{\n  \"b\": [\n    1\n  ],\n  \"a\": {}\n}"},
           {"{{ {'b': [1, 2], 'a': 1} | tojson(separators=(',', ':'), sort_keys=true) }}",
            "{\"a\":1,\"b\":[1,2]}"},
+          {"{{ {10: 1, 9: 2, none: {true: 1.5}} | tojson }} {{ {10: 1, 9: 2, 0.5: 3} | "
+           "tojson(sort_keys=true) }}",
+           "{\"10\": 1, \"9\": 2, \"null\": {\"true\": 1.5}} {\"0.5\": 3, \"9\": 2, \"10\": 1}"},
           {"{{ '</a>' | tojson }} {{ 1e20 | tojson }} {{ '\xF0\x9F\x98\x80' | tojson(true) }}",
            "\"</a>\" 1e+20 \"\\ud83d\\ude00\""},
       },
@@ -108,6 +111,7 @@ TEST(JinjaFilters, OrderAndJoin) {
       {"{{ {'a': 3, 'b': 2} | dictsort(by='value') | map('first') | join }} {{ {'a': 1} | attr('keys') is "
        "callable }}",
        "ba True"},
+      {"{{ {512: 'b', 0: 'a', 16384: 'c'} | dictsort }}", "[(0, 'a'), (512, 'b'), (16384, 'c')]"},
   });
 }
 
@@ -118,6 +122,7 @@ TEST(JinjaFilters, UnknownOnesAndWrongUseAreRefused) {
       {"{{ [1] | map('uper') }}", "there is no filter \"uper\""},
       {"{{ [1] | select('od') }}", "there is no test \"od\""},
       {"{{ 5 | length }}", "there are no elements in integer"},
+      {"{{ {1: 2, 'a': 3} | tojson(sort_keys=true) }}", "have no order"},
       {"{{ missing | tojson }}", "undefined can't be written as JSON"},
       {"{{ range | tojson }}", "function can't be written as JSON"},
       {"{{ 1 | items }}", "a mapping was expected, not integer"},

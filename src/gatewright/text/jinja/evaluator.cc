@@ -148,7 +148,7 @@ Evaluator::Flow Evaluator::run(const Set& set, Scope& scope) {
   const auto* mapping = as<Mapping*>(object);
   if (!mapping || !(*mapping)->is_namespace)
     fail("{} is no namespace: its attributes can't be set", Quoted{set.object});
-  heap_.claim(sizeof(std::pair<std::string_view, Value>));
+  heap_.claim(sizeof(Mapping::Entry));
   (*mapping)->set(set.targets[0], value);
   return Flow::kOn;
 }
@@ -221,10 +221,9 @@ Value Evaluator::evaluate(const MappingLiteral& mapping, Scope& scope) {
   heap_.claim(mapping.entries.size() * sizeof result->entries[0]);
   for (const auto& [key, value] : mapping.entries) {
     const Value name = evaluate(key, scope);
-    const auto* text = as<std::string_view>(name);
-    if (!text) fail("the keys of a mapping are texts, not {}", kind_name(name));
+    require_key(name);
     heap_.step(1 + result->entries.size() / 16);
-    result->set(*text, evaluate(value, scope));
+    result->set(name, evaluate(value, scope));
   }
   return result;
 }

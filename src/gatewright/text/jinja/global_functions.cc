@@ -30,8 +30,8 @@ Value make_mapping(Heap& heap, const Arguments& arguments, bool is_namespace) {
   require(arguments.positional.size() <= 1, "one mapping and named values were expected");
   Mapping* result = heap.make_mapping();
   result->is_namespace = is_namespace;
-  const auto add = [&](std::string_view key, const Value& value) {
-    heap.claim(sizeof(std::pair<std::string_view, Value>));
+  const auto add = [&](const Value& key, const Value& value) {
+    heap.claim(sizeof(Mapping::Entry));
     heap.step(1 + result->entries.size() / 16);
     result->set(key, value);
   };

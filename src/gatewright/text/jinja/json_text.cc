@@ -89,16 +89,26 @@ class Writer {
     out_.add("]");
   }
 
+  /// A text; of other keys, what they are written as makes one.
+  void add_key(const Value& key, int level) {
+    if (const auto* text = as<std::string_view>(key)) return add_text(*text);
+    out_.add("\"");
+    add(key, level);
+    out_.add("\"");
+  }
+
   void add_mapping(const Mapping& mapping, int level) {
     if (mapping.entries.empty()) return out_.add("{}");
     heap_.claim(mapping.entries.size() * sizeof mapping.entries[0]);
     auto entries = mapping.entries;
-    if (style_.sort_keys) std::ranges::sort(entries, {}, [](const auto& entry) { return entry.first; });
+    if (style_.sort_keys)
+      std::ranges::stable_sort(entries,
+                               [&](const auto& a, const auto& b) { return less(heap_, a.first, b.first); });
     out_.add("{");
     for (size_t i = 0; i < entries.size(); ++i) {
       if (i) out_.add(style_.between);
       break_line(level + 1);
-      add_text(entries[i].first);
+      add_key(entries[i].first, level);
       out_.add(style_.colon);
       add(entries[i].second, level + 1);
     }

@@ -213,8 +213,7 @@ constexpr Method<std::string_view> kTextMethods[] = {
 Value get(Heap& heap, Mapping* mapping, const Arguments& arguments) {
   const Bound a(arguments, "get", {"key", "default"}, 1);
   heap.step(1 + mapping->entries.size() / 16);
-  const auto* key = as<std::string_view>(*a[0]);
-  if (const Value* found = key ? mapping->find(*key) : nullptr) return *found;
+  if (const Value* found = mapping->find(*a[0])) return *found;
   return a[1] ? *a[1] : None{};
 }
 

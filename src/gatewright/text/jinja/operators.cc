@@ -241,12 +241,11 @@ Value attribute_of(Heap& heap, const Value& object, std::string_view name) {
 
 Value item_of(Heap& heap, const Value& object, const Value& index) {
   require_defined(object);
-  if (const auto* key = as<std::string_view>(index)) {
-    const auto* mapping = as<Mapping*>(object);
-    const Value* found = mapping && !(*mapping)->is_namespace ? (*mapping)->find(*key) : nullptr;
-    heap.step(1 + (mapping ? (*mapping)->entries.size() / 16 : 0));
-    return found ? *found : attribute_of(heap, object, *key);
+  if (const auto* mapping = as<Mapping*>(object); mapping && !(*mapping)->is_namespace) {
+    heap.step(1 + (*mapping)->entries.size() / 16);
+    if (const Value* found = (*mapping)->find(index)) return *found;
   }
+  if (const auto* name = as<std::string_view>(index)) return attribute_of(heap, object, *name);
   const auto position = integer_of(index);
   const auto* list = as<List*>(object);
   const auto* text = as<std::string_view>(object);

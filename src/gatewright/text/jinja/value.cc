@@ -52,7 +52,7 @@ void add_mapping(Heap& heap, const Mapping& mapping, TextBuilder& out) {
   out.add(mapping.is_namespace ? "<Namespace {" : "{");
   for (size_t i = 0; i < mapping.entries.size(); ++i) {
     if (i) out.add(", ");
-    add_text_repr(mapping.entries[i].first, out);
+    add_repr(heap, mapping.entries[i].first, out);
     out.add(": ");
     add_repr(heap, mapping.entries[i].second, out);
   }
@@ -103,15 +103,27 @@ bool less_lists(Heap& heap, const List& a, const List& b) {
   return a.items.size() < b.items.size();
 }
 
+bool same_key(const Value& a, const Value& b) {
+  const auto *text = as<std::string_view>(a), *other = as<std::string_view>(b);
+  if (text || other) return text && other && *text == *other;
+  const auto x = integer_of(a), y = integer_of(b);
+  if (x && y) return *x == *y;
+  const auto p = number_of(a), q = number_of(b);
+  if (p || q) return p && q && *p == *q;
+  return is_none(a) && is_none(b);
+}
+
 }  // namespace
 
-const Value* Mapping::find(std::string_view key) const {
-  const auto it = std::ranges::find(entries, key, &std::pair<std::string_view, Value>::first);
+const Value* Mapping::find(const Value& key) const {
+  const auto it =
+      std::ranges::find_if(entries, [&](const Entry& entry) { return same_key(entry.first, key); });
   return it == entries.end() ? nullptr : &it->second;
 }
 
-void Mapping::set(std::string_view key, const Value& value) {
-  const auto it = std::ranges::find(entries, key, &std::pair<std::string_view, Value>::first);
+void Mapping::set(const Value& key, const Value& value) {
+  const auto it =
+      std::ranges::find_if(entries, [&](const Entry& entry) { return same_key(entry.first, key); });
   if (it == entries.end())
     entries.emplace_back(key, value);
   else
@@ -275,11 +287,16 @@ const std::vector<Value>& elements(Heap& heap, const Value& value) {
       found.emplace_back(text->substr(i, character_size(*text, i)));
   } else if (const auto* mapping = as<Mapping*>(value); mapping && !(*mapping)->is_namespace) {
     heap.step((*mapping)->entries.size());
-    for (const auto& [key, unused] : (*mapping)->entries) found.emplace_back(key);
+    for (const auto& [key, unused] : (*mapping)->entries) found.push_back(key);
   } else {
     fail("there are no elements in {}; a list, a mapping or a text was expected", kind_name(value));
   }
   return heap.make_list(std::move(found))->items;
+}
+
+void require_key(const Value& value) {
+  if (!as<std::string_view>(value) && !number_of(value) && !is_none(value))
+    fail("a key of a mapping is a text, a number, a boolean or none, not {}", kind_name(value));
 }
 
 bool contains(Heap& heap, const Value& container, const Value& x) {
@@ -290,8 +307,7 @@ bool contains(Heap& heap, const Value& container, const Value& x) {
   }
   if (const auto* mapping = as<Mapping*>(container); mapping && !(*mapping)->is_namespace) {
     heap.step(1 + (*mapping)->entries.size() / kKeysAStep);
-    const auto* key = as<std::string_view>(x);
-    return key && (*mapping)->find(*key);
+    return (*mapping)->find(x);
   }
   for (const Value& element : elements(heap, container))
     if (equal(heap, element, x)) return true;

@@ -32,13 +32,17 @@ struct List {
   bool tuple = false;  // prints with parentheses
 };
 
-/// Keys are texts, in the order in which they came.
+/// Keys are texts, numbers, booleans or none, in the order in which they came; as in Python 1, 1.0 and true
+/// are one key.
 struct Mapping {
-  std::vector<std::pair<std::string_view, Value>> entries;
+  using Entry = std::pair<Value, Value>;
+
+  std::vector<Entry> entries;
   bool is_namespace = false;  // attributes only: namespace() and loop
 
-  const Value* find(std::string_view key) const;
-  void set(std::string_view key, const Value& value);
+  /// Null where it is not there, as every other value is not.
+  const Value* find(const Value& key) const;
+  void set(const Value& key, const Value& value);
 };
 
 struct Macro;
@@ -141,6 +145,8 @@ std::string float_text(double value);
 /// The elements of a list, the keys of a mapping, the characters of a text, nothing of undefined. Others
 /// fail.
 const std::vector<Value>& elements(Heap& heap, const Value& value);
+/// Fails when the value can't be a key of a mapping.
+void require_key(const Value& value);
 /// x in container.
 bool contains(Heap& heap, const Value& container, const Value& x);
 
