@@ -35,6 +35,17 @@ TEST(PreTokenizer, SplitsByEveryBehaviour) {
   EXPECT_EQ(cut(split("Regex", "x*", "Isolated"), "axb"), (Words{"a", "x", "b"})) << "empty matches cut, too";
 }
 
+TEST(PreTokenizer, KnowsTheCategoriesOfUnicode16) {
+  const std::string text = "a\u1B4E!\u1C89";  // new in it: a punctuation mark, and a capital letter
+  const auto cut_at = [&](const char* pattern) { return cut(split("Regex", pattern, "Isolated"), text); };
+  EXPECT_EQ(cut_at("\\p{P}+"), (Words{"a", "\u1B4E!", "\u1C89"}));
+  EXPECT_EQ(cut_at("\\pP"), (Words{"a", "\u1B4E", "!", "\u1C89"}));
+  EXPECT_EQ(cut_at("\\P{L}+"), (Words{"a", "\u1B4E!", "\u1C89"}));
+  EXPECT_EQ(cut_at("\\p{^P}"), (Words{"a", "\u1B4E!", "\u1C89"}));
+  EXPECT_EQ(cut_at("[\\p{Lu}!]+"), (Words{"a\u1B4E", "!\u1C89"}));
+  EXPECT_EQ(cut_at("[^\\p{L}]"), (Words{"a", "\u1B4E", "!", "\u1C89"}));
+}
+
 TEST(PreTokenizer, CutsInARow) {
   EXPECT_EQ(
       cut(sequence({split("Regex", "\\p{N}{1,3}", "Isolated"), split("String", "a", "Isolated")}), "xa1234a"),

@@ -1,6 +1,7 @@
 #include "gatewright/text/regex.h"
 
 #define PCRE2_CODE_UNIT_WIDTH 8
+#include <fmt/format.h>
 #include <pcre2.h>
 
 #include "gatewright/base/error.h"
@@ -42,8 +43,50 @@ struct Workspace {
 constexpr std::string_view kSpace =
     R"(\t-\r \x{85}\x{A0}\x{1680}\x{2000}-\x{200A}\x{2028}\x{2029}\x{202F}\x{205F}\x{3000})";
 
-/// The pattern with \s and \S spelled out where that can be: inside of brackets \S stays.
-std::string with_spaces(std::string_view pattern, std::string_view what) {
+struct CategoryRange {
+  uint32_t first, last;
+  std::string_view category;
+};
+
+#include "gatewright/text/unicode_16_additions.inc"
+
+/// What Unicode 16 has more than Unicode 14 in a general category (P, Lu, ...), as ranges for a class: PCRE2
+/// may know any version from 14 on.
+std::string additions_to(std::string_view category) {
+  std::string ranges;
+  for (const auto& [first, last, its] : kSinceUnicode14)
+    if (!category.empty() && its.starts_with(category))
+      ranges += fmt::format("\\x{{{:X}}}-\\x{{{:X}}}", first, last);
+  return ranges;
+}
+
+/// \p{P}, \pP, \P{P} or \p{^P} with the characters of Unicode 16; inside of brackets the negated ones stay.
+/// `written` is the property, from its backslash on.
+std::string with_additions(std::string_view written, bool in_brackets) {
+  std::string_view category = written.substr(2);
+  if (category.starts_with('{')) category = category.substr(1, category.size() - 2);
+  bool negated = written[1] == 'P';
+  if (category.starts_with('^')) {
+    category.remove_prefix(1);
+    negated = !negated;
+  }
+  const std::string additions = additions_to(category);
+  if (additions.empty() || (in_brackets && negated)) return std::string(written);
+  if (in_brackets) return fmt::format("{}{}", written, additions);
+  return fmt::format("[{}\\p{{{}}}{}]", negated ? "^" : "", category, additions);
+}
+
+/// How long the property is that the pattern begins with; 0 when it does not end.
+size_t property_size(std::string_view pattern) {
+  if (pattern.size() < 3) return 0;
+  if (pattern[2] != '{') return 3;
+  const size_t end = pattern.find('}');
+  return end == std::string_view::npos ? 0 : end + 1;
+}
+
+/// The pattern with what depends on the version of Unicode, \s, \S and general categories, spelled out where
+/// that can be: inside of brackets \S stays.
+std::string with_our_unicode(std::string_view pattern, std::string_view what) {
   std::string out;
   int depth = 0;
   for (size_t i = 0; i < pattern.size(); ++i) {
@@ -52,7 +95,11 @@ std::string with_spaces(std::string_view pattern, std::string_view what) {
       const char next = pattern[++i];
       require(next != 'h' && next != 'H', "{}: \\{} in the pattern {} is not supported", what, next,
               Quoted{pattern});
-      if (next == 's')
+      const size_t property = next == 'p' || next == 'P' ? property_size(pattern.substr(i - 1)) : 0;
+      if (property) {
+        out += with_additions(pattern.substr(i - 1, property), depth > 0);
+        i += property - 2;
+      } else if (next == 's')
         out.append(depth ? "" : "[").append(kSpace).append(depth ? "" : "]");
       else if (next == 'S' && depth == 0)
         out.append("[^").append(kSpace).append("]");
@@ -99,7 +146,7 @@ struct Regex::Code {
 Regex::Regex(std::string_view pattern, std::string_view what) : pattern_(pattern) {
   require(pattern.size() <= kLongestPattern, "{}: a pattern of {} bytes is too long; the limit is {}", what,
           pattern.size(), kLongestPattern);
-  const std::string rewritten = with_spaces(pattern, what);
+  const std::string rewritten = with_our_unicode(pattern, what);
   int error = 0;
   PCRE2_SIZE offset = 0;
   // Ruby's syntax: ^ and $ hold at every line.
