@@ -1,7 +1,7 @@
 // Products of a matrix in memory with panels of activations, panel by panel: C = W B or C = W^T B, where the
-// columns of B and C are tokens. A float32 matrix is read where it lies. A bfloat16 matrix is converted once,
-// a tile at a time and just before its use, into a contiguous piece of the L1 or L2 cache, and that copy
-// serves all panels of the call.
+// columns of B and C are tokens. With few tokens a float32 matrix is read where it lies. Otherwise some tiles
+// of it are copied (and converted, from bfloat16) just before their use into a contiguous piece of the L2
+// cache, and that copy serves all panels of the call.
 #if defined(GATEWRIGHT_KERNELS_PANEL_PRODUCT_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef GATEWRIGHT_KERNELS_PANEL_PRODUCT_INL_H_
 #undef GATEWRIGHT_KERNELS_PANEL_PRODUCT_INL_H_
@@ -20,6 +20,8 @@ namespace HWY_NAMESPACE {
 
 constexpr int kGroupTiles = 8;  // tiles copied together from a matrix that is read across its rows
 constexpr int64_t kPackFloats = kGroupTiles * kTileFloats;
+// Up to so many tokens a float32 matrix is read in place: a copy would cost more than it saves.
+constexpr int64_t kDirectTokens = 2 * kPanel;
 
 /// Rows and columns of the product's left side as they lie in memory.
 template <typename T>
@@ -164,41 +166,41 @@ inline HWY_NOINLINE void direct_product(const Matrix<float>& a, int64_t first_ro
 template <typename T>
 void panel_product(const Matrix<T>& a, int64_t first_row, int64_t last_row, const Panels& b, const Panels& c,
                    bool accumulate, float* scratch) {
-  const int64_t rows = last_row - first_row;
-  if constexpr (std::is_same_v<T, float>) return direct_product(a, first_row, last_row, b, c, accumulate);
-  const int64_t tiles = num_tiles(rows);
-  const int64_t group = a.transposed ? kGroupTiles : 1;
+  if constexpr (std::is_same_v<T, float>) {
+    if (b.tokens <= kDirectTokens) return direct_product(a, first_row, last_row, b, c, accumulate);
+  }
+  const int64_t rows = last_row - first_row, tiles = num_tiles(rows), width = 2 * lanes();
+  const auto begin = [&](int64_t t) { return tile_begin(rows, tiles, t); };
+  const auto height = [&](int64_t t) { return static_cast<int>(begin(t + 1) - begin(t)); };
   for (int64_t k0 = 0; k0 < b.features; k0 += kDepth) {
     const int64_t depth = std::min(kDepth, b.features - k0);
-    for (int64_t g = 0; g < tiles; g += group) {
-      const int64_t g_end = std::min(tiles, g + group);
-      const int64_t group_begin = tile_begin(rows, tiles, g), group_end = tile_begin(rows, tiles, g_end);
-      const auto height = [&](int64_t t) {
-        return static_cast<int>(tile_begin(rows, tiles, t + 1) - tile_begin(rows, tiles, t));
-      };
+    for (int64_t g = 0; g < tiles; g += kGroupTiles) {
+      const int64_t g_end = std::min(tiles, g + kGroupTiles);
       if (a.transposed) {
-        const T* from = a.data + k0 * a.stride + first_row;
-        pack_column_tiles(from, a.stride, rows, tiles, g, g_end, depth, scratch);
+        pack_column_tiles(a.data + k0 * a.stride + first_row, a.stride, rows, tiles, g, g_end, depth,
+                          scratch);
       } else {
-        pack_rows(a.data + (first_row + group_begin) * a.stride + k0, a.stride, height(g), depth, scratch);
+        for (int64_t t = g; t < g_end; ++t)
+          pack_rows(a.data + (first_row + begin(t)) * a.stride + k0, a.stride, height(t), depth,
+                    scratch + (t - g) * kTileFloats);
       }
-      for (int64_t t = g; t < g_end; ++t) {
-        const int64_t row = first_row + tile_begin(rows, tiles, t);
-        Prefetch prefetch = lines_of(a, row + group_end - group_begin, k0);
-        for (int64_t p = 0; p < b.count(); ++p, prefetch = {}) {
+      // Two vectors of a panel stay in the L1 cache while the copied tiles come from the L2 cache.
+      for (int64_t column = 0; column < b.tokens; column += width) {
+        const int64_t p = column / kPanel, v = column % kPanel;
+        for (int64_t t = g; t < g_end; ++t) {
           const TileArguments arguments = {.k = depth,
                                            .a = scratch + (t - g) * kTileFloats,
                                            .a_block_stride = height(t) * kPanel,
-                                           .b = b.at(p, k0),
+                                           .b = b.at(p, k0) + v,
                                            .b_stride = kPanel,
-                                           .c = c.at(p, row),
+                                           .c = c.at(p, first_row + begin(t)) + v,
                                            .c_stride = kPanel,
-                                           .accumulate = accumulate || k0 > 0,
-                                           .prefetch = prefetch};
+                                           .accumulate = accumulate || k0 > 0};
+          const int64_t columns = std::min(width, b.tokens - column);
           if (a.transposed) {
-            tile_columns<Layout::columns>(height(t), b.columns(p), arguments);
+            tile_columns<Layout::columns>(height(t), columns, arguments);
           } else {
-            tile_columns<Layout::rows>(height(t), b.columns(p), arguments);
+            tile_columns<Layout::rows>(height(t), columns, arguments);
           }
         }
       }
