@@ -28,3 +28,10 @@ endif()
 function(gatewright_compile_together target files)
   set_target_properties(${target} PROPERTIES UNITY_BUILD ${GATEWRIGHT_UNITY} UNITY_BUILD_BATCH_SIZE ${files})
 endfunction()
+
+# gatewright_compile_lightly(TARGET...): for code that is not worth long compiling: less optimised in a release build.
+function(gatewright_compile_lightly)
+  foreach(target ${ARGN})
+    target_compile_options(${target} PRIVATE $<$<CONFIG:Release>:-O1>)
+  endforeach()
+endfunction()

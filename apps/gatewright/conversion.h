@@ -1,7 +1,9 @@
 // What the verbs that write a model share: progress, and the report of what was or would be written.
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <string>
 
 #include "gatewright/models/families/convert.h"

@@ -1,13 +1,12 @@
 #include "gatewright/routing/scores.h"
 
-#include <limits>
-
 #include "gatewright/base/parallel.h"
+#include "gatewright/routing/choice/selector.h"
 
 namespace gatewright {
 namespace {
 
-constexpr float kMasked = -std::numeric_limits<float>::infinity();
+using choice::kMasked;
 constexpr int64_t kRowsPerThread = 64;
 
 /// Rows without any expert are set to 0 on both sides of the softmax: 0 / 0 neither forward nor backward.
