@@ -163,10 +163,10 @@ def save(source, target):
         llama_cpp.llama_model_save_to_file(model.handle, str(target).encode())
 
 
-def quantize(source, target, file_type, threads=2):
-    """By llama.cpp's own rules. file_type: of `general.file_type`."""
+def quantize(source, target, file_type, threads=2, pure=False):
+    """By llama.cpp's own rules. file_type: of `general.file_type`. pure: the one type wherever it fits."""
     params = llama_cpp.llama_model_quantize_default_params()
-    params.ftype, params.nthread = file_type, threads
+    params.ftype, params.nthread, params.pure = file_type, threads, pure
     status = llama_cpp.llama_model_quantize(str(source).encode(), str(target).encode(), ctypes.byref(params))
     if status != 0:
         raise ValueError(f"llama_model_quantize gave {status}: {'; '.join(said)}")

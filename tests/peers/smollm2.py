@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """SmolLM2 against llama.cpp: greedy continuations, perplexity, and the files that the two quantisers make."""
 import json
+import shutil
 
+import gguf
 import numpy as np
 
 import common
@@ -31,7 +33,11 @@ CONTINUED = 32  # tokens
 WINDOW, WINDOWS = 256, 32
 TIE = 0.5  # logits of the two best that are nearer may change places between the packed file's two ways to multiply
 F32_TIE = 1e-3
-FILE_TYPES = {"q8_0": 7, "q4_0": 2, "q4_k": 14, "q5_k": 16, "q6_k": 18}  # the S mixes of llama.cpp, general.file_type
+ROUNDS = "llama.cpp rounds what it multiplies packed weights with to 8 bits: its own F32 file of the same values agrees with us"
+FILE_TYPES = {"q8_0": 7, "q4_0": 2, "q4_k_m": 15, "q5_k_m": 17, "q6_k": 18}  # mixes, general.file_type
+PURE_TYPES = {"q8_0": 7, "q4_0": 2, "q4_k": 14, "q5_k": 16, "q6_k": 18}
+PACKED = "ffn_down"
+KL_TOKENS = 2048
 
 
 def first_difference(context, prompt, continued):
@@ -73,7 +79,7 @@ def negative_log_likelihoods(context, windows):
     return losses
 
 
-def compare_perplexity(report, args, path, name, text):
+def compare_perplexity(report, args, path, name, text, known=None):
     """The windows of `gatewright evaluate`: the end of text before and after the document, cut every WINDOW tokens."""
     file = args.work / "pages.txt"
     with llama.Model(path) as model:
@@ -92,8 +98,13 @@ def compare_perplexity(report, args, path, name, text):
     same = ours["tokens"] == len(losses)
     report.row(f"perplexity of WikiText-2, {len(losses)} tokens, {name}", "llama.cpp",
                f"{ours['perplexity']:.4f}, theirs {theirs:.4f} ({100 * difference:+.4f} %)"
-               + ("" if same else f"; {ours['tokens']} tokens of ours"), abs(difference) < 1e-3 and same)
+               + ("" if same else f"; {ours['tokens']} tokens of ours"), abs(difference) < 1e-3 and same, same and known)
     return file
+
+
+def mean_kl(args, path, full, pages):
+    return json.loads(common.ours(args, "evaluate", path, "--against", full, "--data", pages, "--sequence-length", WINDOW,
+                                  "--tokens", KL_TOKENS, "--json"))["mean_kl"]
 
 
 def compare_quantisers(report, args, full, pages):
@@ -102,12 +113,33 @@ def compare_quantisers(report, args, full, pages):
         mine, theirs = args.work / f"ours-{name}.gguf", args.work / f"theirs-{name}.gguf"
         common.ours(args, "quantize", full, mine, "--type", name)
         llama.quantize(full, theirs, number)
-        kl = [json.loads(common.ours(args, "evaluate", path, "--against", full, "--data", pages, "--sequence-length", WINDOW,
-                                     "--tokens", 2048, "--json"))["mean_kl"] for path in (mine, theirs)]
+        kl = [mean_kl(args, path, full, pages) for path in (mine, theirs)]
         sizes = [path.stat().st_size / 1e6 for path in (mine, theirs)]
         report.row(f"KL divergence of a {name} file from F32", "llama.cpp",
                    f"{kl[0]:.5f} at {sizes[0]:.1f} MB, theirs {kl[1]:.5f} at {sizes[1]:.1f} MB", kl[0] <= 1.05 * kl[1])
         mine.unlink(), theirs.unlink()
+
+
+def compare_packing(report, args, full, pages):
+    """The same types in the same places: the down projections packed, by us and by llama.cpp, all else F32. Only their rows
+    are whole blocks of the K types."""
+    for name, number in PURE_TYPES.items():
+        mine, theirs, all_theirs = (args.work / f"{side}-{name}.gguf" for side in ("ours", "theirs", "all-theirs"))
+        common.ours(args, "quantize", full, mine, "--type", f"{PACKED}={name}")
+        llama.quantize(full, all_theirs, number, pure=True)
+        shutil.copy(mine, theirs)
+        packed = gguf.GGUFReader(theirs, "r+")
+        source = {tensor.name: tensor for tensor in gguf.GGUFReader(all_theirs).tensors}
+        replaced = [tensor for tensor in packed.tensors if PACKED in tensor.name]
+        for tensor in replaced:
+            assert tensor.tensor_type == source[tensor.name].tensor_type, tensor.name
+            tensor.data[:] = source[tensor.name].data
+        packed.data.flush()
+        kl = [mean_kl(args, path, full, pages) for path in (mine, theirs)]
+        report.row(f"KL divergence of {len(replaced)} down projections in {name} from F32", "llama.cpp",
+                   f"{kl[0]:.3g}, theirs {kl[1]:.3g}", kl[0] <= 1.05 * kl[1])
+        del packed, source, replaced
+        mine.unlink(), theirs.unlink(), all_theirs.unlink()
 
 
 def compare(report, args):
@@ -116,16 +148,17 @@ def compare(report, args):
     full_folder, full = args.work / "smollm2", args.work / "smollm2-f32.gguf"
     common.ours(args, "convert", common.SMOLLM2, full_folder)
     common.ours(args, "convert", full_folder, full)
-    files = ((common.SMOLLM2, "Q4_1", TIE), (full, "F32", F32_TIE))
-    for path, name, tie in files:
+    files = ((common.SMOLLM2, "Q4_1", TIE, ROUNDS), (full, "F32", F32_TIE, None))
+    for path, name, tie, _ in files:
         compare_greedy(report, args, path, name, tie)
     text = common.data_text(args, "text/wikitext2_test.txt.gz")
     if text is None:
         report.skip("perplexity and quantisers", "llama.cpp", "GATEWRIGHT_DATA has no text/wikitext2_test.txt.gz")
         return
-    for path, name, _ in files:
-        pages = compare_perplexity(report, args, path, name, text[:80000])
+    for path, name, _, known in files:
+        pages = compare_perplexity(report, args, path, name, text[:80000], known)
     compare_quantisers(report, args, full, pages)
+    compare_packing(report, args, full, pages)
 
 
 if __name__ == "__main__":
