@@ -18,9 +18,10 @@ HWY_BEFORE_NAMESPACE();
 namespace gatewright::kernels {
 namespace HWY_NAMESPACE {
 
-constexpr int kGroupTiles = 8;  // tiles copied together from a matrix that is read across its rows
+constexpr int kGroupTiles = 8;  // tiles copied together
 constexpr int64_t kPackFloats = kGroupTiles * kTileFloats;
-// Up to so many tokens a float32 matrix is read in place: a copy would cost more than it saves.
+// Up to so many tokens a float32 matrix with k fast is read in place: a copy would cost more than it saves.
+// Sums have the same order either way, so that it may depend on how tokens were shared among threads.
 constexpr int64_t kDirectTokens = 2 * kPanel;
 
 /// Rows and columns of the product's left side as they lie in memory.
@@ -112,51 +113,35 @@ HWY_INLINE TileArguments narrow_panel(const Panels& b, Scratch& scratch) {
   return t;
 }
 
-/// C[i, :] (+)= sum_k A(i, k) B[k, :] with the matrix read where it lies: a copy would cost more than it
-/// saves for the few panels that a chunk has. It is gone through in the order of memory, so that the next
-/// lines can be fetched in time: by rows when k is fast, and by steps of k that fit the L2 cache when k is
-/// slow.
+/// C[i, :] (+)= sum_k A(i, k) B[k, :] with a matrix that is not transposed read where it lies. It is gone
+/// through row by row, in the order of memory, so that the next lines can be fetched in time.
 inline HWY_NOINLINE void direct_product(const Matrix<float>& a, int64_t first_row, int64_t last_row,
                                         const Panels& b, const Panels& c, bool accumulate) {
-  constexpr int64_t kStepFloats = int64_t{1} << 15;
-  constexpr int64_t kLine = 64;
   const int64_t rows = last_row - first_row;
-  const bool three = !a.transposed && kThreeVectorRows > 0 && (b.tokens + lanes() - 1) / lanes() == 3;
-  const int64_t tiles = num_tiles(rows, a.transposed ? kTileRows : three ? kThreeVectorRows : kStridedRows);
-  const int64_t depth = a.transposed ? std::clamp<int64_t>(kStepFloats / rows, 32, kDepth) : kDepth;
+  const bool three = kThreeVectorRows > 0 && (b.tokens + lanes() - 1) / lanes() == 3;
+  const int64_t tiles = num_tiles(rows, three ? kThreeVectorRows : kStridedRows);
   Scratch scratch;
   const TileArguments all = narrow_panel(b, scratch);
-  const auto run = [&](int64_t t, int64_t k0, Prefetch prefetch) {
+  for (int64_t t = 0; t < tiles; ++t) {
     const int64_t row = first_row + tile_begin(rows, tiles, t);
     const int64_t end = first_row + tile_begin(rows, tiles, t + 1);
-    TileArguments x = all;
-    x.k = std::min(depth, b.features - k0);
-    x.a = a.data + (a.transposed ? k0 * a.stride + row : row * a.stride + k0);
-    x.a_step = a.stride;
-    x.c_stride = kPanel;
-    x.accumulate = accumulate || k0 > 0;
-    x.prefetch = prefetch;
-    for (int64_t p = 0; p < b.count(); ++p, x.prefetch = {}) {
-      x.b = all.b + (p * b.features + k0) * all.b_stride;
-      x.c = c.at(p, row);
-      if (three) {
-        tile_of_three_vectors<Layout::strided>(static_cast<int>(end - row))(x);
-      } else if (a.transposed) {
-        tile_columns<Layout::columns>(static_cast<int>(end - row), b.columns(p), x);
-      } else {
-        tile_columns<Layout::strided>(static_cast<int>(end - row), b.columns(p), x);
+    for (int64_t k0 = 0; k0 < b.features; k0 += kDepth) {
+      TileArguments x = all;
+      x.k = std::min(kDepth, b.features - k0);
+      x.a = a.data + row * a.stride + k0;
+      x.a_step = a.stride;
+      x.c_stride = kPanel;
+      x.accumulate = accumulate || k0 > 0;
+      x.prefetch = lines_of(a, end, k0);
+      for (int64_t p = 0; p < b.count(); ++p, x.prefetch = {}) {
+        x.b = all.b + (p * b.features + k0) * all.b_stride;
+        x.c = c.at(p, row);
+        if (three) {
+          tile_of_three_vectors<Layout::strided>(static_cast<int>(end - row))(x);
+        } else {
+          tile_columns<Layout::strided>(static_cast<int>(end - row), b.columns(p), x);
+        }
       }
-    }
-  };
-  if (a.transposed) {
-    for (int64_t k0 = 0; k0 < b.features; k0 += depth) {
-      const auto* next = reinterpret_cast<const char*>(a.data + (k0 + depth) * a.stride + first_row);
-      for (int64_t t = 0; t < tiles; ++t, next += depth * kLine) run(t, k0, {next, kLine, 0});
-    }
-  } else {
-    for (int64_t t = 0; t < tiles; ++t) {
-      for (int64_t k0 = 0; k0 < b.features; k0 += depth)
-        run(t, k0, lines_of(a, first_row + tile_begin(rows, tiles, t + 1), k0));
     }
   }
 }
@@ -167,7 +152,8 @@ template <typename T>
 void panel_product(const Matrix<T>& a, int64_t first_row, int64_t last_row, const Panels& b, const Panels& c,
                    bool accumulate, float* scratch) {
   if constexpr (std::is_same_v<T, float>) {
-    if (b.tokens <= kDirectTokens) return direct_product(a, first_row, last_row, b, c, accumulate);
+    if (!a.transposed && b.tokens <= kDirectTokens)
+      return direct_product(a, first_row, last_row, b, c, accumulate);
   }
   const int64_t rows = last_row - first_row, tiles = num_tiles(rows), width = 2 * lanes();
   const auto begin = [&](int64_t t) { return tile_begin(rows, tiles, t); };
