@@ -6,6 +6,7 @@
 #include <string>
 
 #include "gatewright/kernels/cuda/grouped_product.cuh"
+#include "gatewright/kernels/cuda/launch.cuh"
 
 namespace gatewright::kernels::cuda {
 namespace {
@@ -64,7 +65,7 @@ __global__ void backward_activation(Activation kind, const int64_t* begin, int64
       sum += grad_out.at(pair, hidden, k) * to_float(down_bias[expert * hidden + k]);
   }
   partial[threadIdx.x] = sum;
-  for (int half = kThreads / 2; half > 0; half /= 2) {
+  for (unsigned half = kThreads / 2; half > 0; half /= 2) {
     __syncthreads();
     if (threadIdx.x < half) partial[threadIdx.x] += partial[threadIdx.x + half];
   }
@@ -76,7 +77,7 @@ __global__ void backward_activation(Activation kind, const int64_t* begin, int64
 template <typename T>
 __global__ void combine(const int64_t* begin, int64_t experts, const int64_t* token, const float* weight,
                         const float* rows, int64_t width, T* out) {
-  extern __shared__ int64_t found[];
+  auto* found = shared_memory<int64_t>();
   const int64_t mine = blockIdx.x;
   for (int64_t e = threadIdx.x; e < experts; e += kThreads) {
     int64_t low = begin[e], high = begin[e + 1];
@@ -126,7 +127,7 @@ struct Launch {
   int64_t pairs;
   FfnPairs p;
   FfnWeights w;
-  cudaStream_t stream;
+  void* stream;
 
   static const T* as(const void* data) { return static_cast<const T*>(data); }
   dim3 product_grid(int64_t n) const {
@@ -136,8 +137,8 @@ struct Launch {
   template <bool kTransposed, typename A>
   void product(RowsOf<A> rows, const void* weights, const void* bias, int64_t k, int64_t n, bool accumulate,
                float* c) const {
-    grouped_product<A, T, kTransposed><<<product_grid(n), kThreads, 0, stream>>>(
-        p.expert_begin, s.experts, rows, as(weights), as(bias), k, n, accumulate, c);
+    launch(grouped_product<A, T, kTransposed>, product_grid(n), kThreads, 0, stream, p.expert_begin,
+           s.experts, rows, as(weights), as(bias), k, n, accumulate, c);
   }
 
   void pre_activation(const void* hidden, float* gate, float* up) const {
@@ -147,23 +148,24 @@ struct Launch {
   }
 
   void combine_rows(const float* rows, const float* weight, void* out) const {
-    combine<T><<<static_cast<unsigned>(s.tokens), kThreads, static_cast<size_t>(s.experts) * sizeof(int64_t),
-                 stream>>>(p.expert_begin, s.experts, p.token, weight, rows, s.hidden, static_cast<T*>(out));
+    launch(combine<T>, dim3(static_cast<unsigned>(s.tokens)), kThreads,
+           static_cast<size_t>(s.experts) * sizeof(int64_t), stream, p.expert_begin, s.experts, p.token,
+           weight, rows, s.hidden, static_cast<T*>(out));
   }
 
   template <typename A, typename B>
   void outer(RowsOf<A> a, RowsOf<B> b, const float* weight, int64_t m, int64_t n, void* c) const {
     if (!c) return;
     const dim3 grid = {blocks(m, kTile), blocks(n, kTile), static_cast<unsigned>(s.experts)};
-    grouped_outer_product<<<grid, kThreads, 0, stream>>>(p.expert_begin, a, b, weight, m, n,
-                                                         static_cast<T*>(c));
+    launch(grouped_outer_product<A, B, T>, grid, kThreads, 0, stream, p.expert_begin, a, b, weight, m, n,
+           static_cast<T*>(c));
   }
 
   template <typename A>
   void bias_gradient(RowsOf<A> x, const float* weight, int64_t n, void* to) const {
     if (!to) return;
     const dim3 grid = {blocks(n, kThreads), static_cast<unsigned>(s.experts)};
-    sum_rows<<<grid, kThreads, 0, stream>>>(p.expert_begin, x, weight, n, static_cast<T*>(to));
+    launch(sum_rows<A, T>, grid, kThreads, 0, stream, p.expert_begin, x, weight, n, static_cast<T*>(to));
   }
 
   void forward(const void* hidden, float* saved, float* workspace, void* out) const {
@@ -172,8 +174,8 @@ struct Launch {
     float *h = workspace, *y = workspace + pairs * s.width;
     if (pairs > 0) {
       pre_activation(hidden, gate, up);
-      activate_all<<<blocks(pairs * s.width, kThreads), kThreads, 0, stream>>>(s.activation, gate, up,
-                                                                               pairs * s.width, h);
+      launch(activate_all, dim3(blocks(pairs * s.width, kThreads)), kThreads, 0, stream, s.activation, gate,
+             up, pairs * s.width, h);
       product<false>(RowsOf<float>{h, nullptr}, w.down, w.down_bias, s.width, s.hidden, false, y);
     }
     combine_rows(y, p.weight, out);
@@ -188,9 +190,9 @@ struct Launch {
     if (pairs > 0) {
       if (recompute) pre_activation(hidden, gate, up);
       product<true>(dy, w.down, nullptr, s.hidden, s.width, false, h);
-      backward_activation<<<static_cast<unsigned>(pairs), kThreads, 0, stream>>>(
-          s.activation, p.expert_begin, s.experts, p.weight, gate, up, s.width, dy, s.hidden, as(w.down_bias),
-          h, grad_gate, grad_up, grad_weight);
+      launch(backward_activation<T>, dim3(static_cast<unsigned>(pairs)), kThreads, 0, stream, s.activation,
+             p.expert_begin, s.experts, p.weight, gate, up, s.width, dy, s.hidden, as(w.down_bias), h,
+             grad_gate, grad_up, grad_weight);
       if (grad_hidden) {
         if (w.gate)
           product<true>(RowsOf<float>{grad_gate, nullptr}, w.gate, nullptr, s.width, s.hidden, false, rows);
@@ -222,11 +224,10 @@ int64_t ffn_backward_workspace(const FfnSizes& sizes, int64_t pairs) {
 
 void ffn_forward(const FfnSizes& sizes, int64_t num_pairs, const FfnPairs& pairs, const FfnWeights& weights,
                  const void* hidden, float* saved, float* workspace, void* out, void* stream) {
-  auto* on = static_cast<cudaStream_t>(stream);
   if (sizes.element == Element::float32) {
-    Launch<float>{sizes, num_pairs, pairs, weights, on}.forward(hidden, saved, workspace, out);
+    Launch<float>{sizes, num_pairs, pairs, weights, stream}.forward(hidden, saved, workspace, out);
   } else {
-    Launch<__nv_bfloat16>{sizes, num_pairs, pairs, weights, on}.forward(hidden, saved, workspace, out);
+    Launch<__nv_bfloat16>{sizes, num_pairs, pairs, weights, stream}.forward(hidden, saved, workspace, out);
   }
   check("the forward pass");
 }
@@ -234,12 +235,11 @@ void ffn_forward(const FfnSizes& sizes, int64_t num_pairs, const FfnPairs& pairs
 void ffn_backward(const FfnSizes& sizes, int64_t num_pairs, const FfnPairs& pairs, const FfnWeights& weights,
                   const void* hidden, float* saved, bool recompute, const void* grad_out, float* workspace,
                   void* grad_hidden, float* grad_weight, const FfnGradients& gradients, void* stream) {
-  auto* on = static_cast<cudaStream_t>(stream);
   if (sizes.element == Element::float32) {
-    Launch<float>{sizes, num_pairs, pairs, weights, on}.backward(
+    Launch<float>{sizes, num_pairs, pairs, weights, stream}.backward(
         hidden, saved, recompute, grad_out, workspace, grad_hidden, grad_weight, gradients);
   } else {
-    Launch<__nv_bfloat16>{sizes, num_pairs, pairs, weights, on}.backward(
+    Launch<__nv_bfloat16>{sizes, num_pairs, pairs, weights, stream}.backward(
         hidden, saved, recompute, grad_out, workspace, grad_hidden, grad_weight, gradients);
   }
   check("the backward pass");

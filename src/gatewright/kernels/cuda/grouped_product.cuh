@@ -32,7 +32,8 @@ struct RowsOf {
 };
 
 /// Sums of a 64 x 64 tile: thread (x, y) of 16 x 16 holds rows 4 y + i and columns 4 x + j.
-__device__ inline void multiply_tile(const float (*a)[kTile + 4], const float (*b)[kTile + 4], float sum[4][4]) {
+__device__ inline void multiply_tile(const float (*a)[kTile + 4], const float (*b)[kTile + 4],
+                                     float sum[4][4]) {
   const int x = threadIdx.x % 16, y = threadIdx.x / 16;
 #pragma unroll
   for (int k = 0; k < kDeep; ++k) {
