@@ -106,6 +106,12 @@ void dense(const Setting& s) {
   }
 }
 
+/// Of the products.
+double operations_of(const MoeShape& shape) {
+  return static_cast<double>(shape.tokens * shape.top_k) *
+         static_cast<double>(6 * shape.hidden * shape.width) * (shape.backward ? 3 : 1);
+}
+
 template <typename Body>
 double seconds(const Body& body) {
   const auto start = std::chrono::steady_clock::now();
@@ -145,8 +151,7 @@ std::vector<MoeShape> moe_shapes(bool quick) {
 MoeRow measure_moe(const MoeShape& shape, int rounds) {
   const Setting s = make_setting(shape);
   for (Tensor& leaf : leaves(s)) leaf.set_requires_grad(shape.backward);
-  const double operations = static_cast<double>(shape.tokens * shape.top_k) *
-                            static_cast<double>(6 * shape.hidden * shape.width) * (shape.backward ? 3 : 1);
+  const double operations = operations_of(shape);
   std::vector<double> ours_rate, loop_rate, dense_rate, over_dense, over_loop;
   for (int round = -kWarmUp; round < rounds; ++round) {
     const double t_ours = seconds_of(s, ours);
@@ -171,6 +176,12 @@ MoeRow measure_moe(const MoeShape& shape, int rounds) {
           .ours_over_loop = median(over_loop)};
 }
 
-double peak_gflops() { return kernels::peak_gflops(); }
+MachinePeak machine_peak() { return {kernels::peak_gflops(), kernels::peak_read_gigabytes()}; }
+
+double bound_gflops(const MoeShape& shape, const MachinePeak& peak) {
+  const double weights = static_cast<double>(shape.experts * 3 * shape.hidden * shape.width);
+  const double bytes = weights * sizeof(float) * (shape.backward ? 3 : 1);
+  return std::min(peak.gflops, operations_of(shape) / bytes * peak.read_gigabytes);
+}
 
 }  // namespace gatewright::bench

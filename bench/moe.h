@@ -35,7 +35,15 @@ std::vector<MoeShape> moe_shapes(bool quick);
 /// Measures one shape on all threads: at least `rounds` rounds after some to warm up.
 MoeRow measure_moe(const MoeShape& shape, int rounds);
 
-/// What this processor could do at most with multiply-adds on registers alone, all threads.
-double peak_gflops();
+/// What this machine could do at most, all threads.
+struct MachinePeak {
+  double gflops;          // multiply-adds on registers alone
+  double read_gigabytes;  // a second, from memory
+};
+MachinePeak machine_peak();
+
+/// The rate that `peak` allows: each operation at the peak, or each expert's weights read from memory once
+/// forward and once more backward, and their gradients written at the same rate, whichever takes longer.
+double bound_gflops(const MoeShape& shape, const MachinePeak& peak);
 
 }  // namespace gatewright::bench

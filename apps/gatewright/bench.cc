@@ -21,7 +21,8 @@ struct BenchArguments {
   bool quick = false, json = false;
 };
 
-OrderedJson moe_json(const bench::MoeRow& r, double peak) {
+OrderedJson moe_json(const bench::MoeRow& r, const bench::MachinePeak& peak) {
+  const double bound = bench::bound_gflops(r.shape, peak);
   return {{"tokens", r.shape.tokens},
           {"hidden", r.shape.hidden},
           {"experts", r.shape.experts},
@@ -34,8 +35,11 @@ OrderedJson moe_json(const bench::MoeRow& r, double peak) {
           {"dense_gflops", r.dense_gflops},
           {"ours_over_dense", r.ours_over_dense},
           {"ours_over_loop", r.ours_over_loop},
-          {"peak_gflops", peak},
-          {"ours_over_peak", r.ours_gflops / peak}};
+          {"peak_gflops", peak.gflops},
+          {"ours_over_peak", r.ours_gflops / peak.gflops},
+          {"read_gigabytes_per_second", peak.read_gigabytes},
+          {"bound_gflops", bound},
+          {"ours_over_bound", r.ours_gflops / bound}};
 }
 
 void bench_moe(const BenchArguments& a) {
@@ -43,8 +47,8 @@ void bench_moe(const BenchArguments& a) {
   Progress progress("bench moe", "shapes", static_cast<double>(shapes.size()));
   OrderedJson rows = OrderedJson::array();
   TextTable table({">tokens", ">hidden", ">experts", ">top-k", ">rows/expert", "direction", ">ours GF/s",
-                   ">loop GF/s", ">dense GF/s", ">ours/dense", ">ours/loop", ">of peak"});
-  const double peak = bench::peak_gflops();
+                   ">loop GF/s", ">dense GF/s", ">ours/dense", ">ours/loop", ">of peak", ">bound GF/s"});
+  const bench::MachinePeak peak = bench::machine_peak();
   for (const bench::MoeShape& shape : shapes) {
     progress.update(static_cast<double>(rows.size()));
     const bench::MoeRow r = bench::measure_moe(shape, a.rounds ? a.rounds : 7);
@@ -55,12 +59,15 @@ void bench_moe(const BenchArguments& a) {
                shape.backward ? "fwd+bwd" : "fwd", fmt::format("{:.0f}", r.ours_gflops),
                fmt::format("{:.0f}", r.loop_gflops), fmt::format("{:.0f}", r.dense_gflops),
                fmt::format("{:.2f}", r.ours_over_dense), fmt::format("{:.2f}", r.ours_over_loop),
-               fmt::format("{:.0f} %", 100 * r.ours_gflops / peak)});
+               fmt::format("{:.0f} %", 100 * r.ours_gflops / peak.gflops),
+               fmt::format("{:.0f}", bench::bound_gflops(r.shape, peak))});
   }
   progress.clear();
   if (a.json) return print(rows.dump(2) + "\n");
-  print(fmt::format("{} threads; multiply-adds in registers alone reach {:.0f} GF/s here\n\n{}",
-                    num_threads(), peak, table.text()));
+  print(fmt::format(
+      "{} threads; multiply-adds in registers alone reach {:.0f} GF/s here, reading from memory {:.1f} GB/s\n"
+      "bound: the peak, or as fast as the weights can be read (and their gradients written)\n\n{}",
+      num_threads(), peak.gflops, peak.read_gigabytes, table.text()));
 }
 
 void bench_train(const BenchArguments& a) {

@@ -3,6 +3,7 @@
 #include <numbers>
 
 #include "gatewright/base/error.h"
+#include "gatewright/experts/cuda_ffn.h"
 #include "gatewright/experts/packed_tensor.h"
 #include "gatewright/experts/product_observer.h"
 
@@ -14,7 +15,8 @@ using torch::autograd::Variable;
 using torch::autograd::variable_list;
 
 bool ffn_has_kernel(const Tensor& hidden, const FfnTensors& p, Activation activation) {
-  return hidden.is_cpu() && (hidden.scalar_type() == at::kFloat || hidden.scalar_type() == at::kBFloat16) &&
+  const bool device = hidden.is_cpu() || (kHasCudaKernels && hidden.is_cuda());
+  return device && (hidden.scalar_type() == at::kFloat || hidden.scalar_type() == at::kBFloat16) &&
          activation != Activation::clamped_swiglu && !is_packed(p.gate) && !is_packed(p.up) &&
          !is_packed(p.down);
 }
@@ -53,7 +55,7 @@ enum Input {
   kSaved
 };
 
-struct CpuFfn : torch::autograd::Function<CpuFfn> {
+struct KernelFfn : torch::autograd::Function<KernelFfn> {
   static kernels::FfnSizes sizes(const Tensor& hidden, const Tensor& up, int64_t activation) {
     return {.tokens = hidden.size(0),
             .hidden = hidden.size(1),
@@ -74,11 +76,15 @@ struct CpuFfn : torch::autograd::Function<CpuFfn> {
                         const Tensor& token, int64_t activation, bool keep) {
     const kernels::FfnSizes s = sizes(hidden, up, activation);
     const kernels::FfnPairs p = pairs(expert_begin, token, weight);
-    const Tensor saved = at::empty({keep ? kernels::ffn_saved_floats(s, p) : 0}, at::kFloat);
-    Tensor out = at::empty_like(hidden);
-    const FfnTensors parameters = {gate, up, down, gate_bias, up_bias, down_bias};
-    kernels::ffn_forward(s, p, pointers(parameters), hidden.data_ptr(),
-                         keep ? saved.data_ptr<float>() : nullptr, out.data_ptr());
+    const kernels::FfnWeights weights = pointers({gate, up, down, gate_bias, up_bias, down_bias});
+    Tensor out = at::empty_like(hidden), saved;
+    if (hidden.is_cpu()) {
+      saved = at::empty({keep ? kernels::ffn_saved_floats(s, p) : 0}, at::kFloat);
+      kernels::ffn_forward(s, p, weights, hidden.data_ptr(), keep ? saved.data_ptr<float>() : nullptr,
+                           out.data_ptr());
+    } else if constexpr (kHasCudaKernels) {
+      saved = ffn_forward_on_cuda(s, token.numel(), p, weights, hidden, keep, out);
+    }
     context->save_for_backward(
         {hidden, weight, gate, up, down, gate_bias, up_bias, down_bias, expert_begin, token, saved});
     context->saved_data["activation"] = activation;
@@ -95,17 +101,24 @@ struct CpuFfn : torch::autograd::Function<CpuFfn> {
       if (wanted(i) || i == kWeight)
         result[static_cast<size_t>(i)] = at::empty_like(in[static_cast<size_t>(i)]);
     }
-    const FfnTensors parameters = {in[kGate], in[kUp], in[kDown], in[kGateBias], in[kUpBias], in[kDownBias]};
-    kernels::ffn_backward(
-        s, pairs(in[kExpertBegin], in[kToken], in[kWeight]), pointers(parameters), in[kHidden].data_ptr(),
-        in[kSaved].numel() > 0 ? in[kSaved].data_ptr<float>() : nullptr, grad_out.data_ptr(),
-        mutable_data_of(result[kHidden]), result[kWeight].data_ptr<float>(),
-        {.gate = mutable_data_of(result[kGate]),
-         .up = mutable_data_of(result[kUp]),
-         .down = mutable_data_of(result[kDown]),
-         .gate_bias = mutable_data_of(result[kGateBias]),
-         .up_bias = mutable_data_of(result[kUpBias]),
-         .down_bias = mutable_data_of(result[kDownBias])});
+    const kernels::FfnPairs p = pairs(in[kExpertBegin], in[kToken], in[kWeight]);
+    const kernels::FfnWeights weights =
+        pointers({in[kGate], in[kUp], in[kDown], in[kGateBias], in[kUpBias], in[kDownBias]});
+    const kernels::FfnGradients gradients = {.gate = mutable_data_of(result[kGate]),
+                                             .up = mutable_data_of(result[kUp]),
+                                             .down = mutable_data_of(result[kDown]),
+                                             .gate_bias = mutable_data_of(result[kGateBias]),
+                                             .up_bias = mutable_data_of(result[kUpBias]),
+                                             .down_bias = mutable_data_of(result[kDownBias])};
+    const Tensor& saved = in[kSaved];
+    if (grad_out.is_cpu()) {
+      kernels::ffn_backward(s, p, weights, in[kHidden].data_ptr(),
+                            saved.numel() > 0 ? saved.data_ptr<float>() : nullptr, grad_out.data_ptr(),
+                            mutable_data_of(result[kHidden]), result[kWeight].data_ptr<float>(), gradients);
+    } else if constexpr (kHasCudaKernels) {
+      ffn_backward_on_cuda(s, in[kToken].numel(), p, weights, in[kHidden], saved, grad_out, result[kHidden],
+                           result[kWeight], gradients);
+    }
     return result;
   }
 };
@@ -136,12 +149,12 @@ Tensor expert_ffn(const Tensor& hidden, const Assignment& assignment, const FfnT
     return expert_ffn_by_tensor_operations(hidden, assignment, parameters, activation, {}, observer);
   }
   const bool keep = !recompute && at::GradMode::is_enabled();
-  return CpuFfn::apply(hidden.contiguous(), assignment.weight.to(at::kFloat).contiguous(),
-                       or_empty(parameters.gate, hidden), or_empty(parameters.up, hidden),
-                       or_empty(parameters.down, hidden), or_empty(parameters.gate_bias, hidden),
-                       or_empty(parameters.up_bias, hidden), or_empty(parameters.down_bias, hidden),
-                       assignment.expert_begin.contiguous(), assignment.token.contiguous(),
-                       static_cast<int64_t>(activation), keep);
+  return KernelFfn::apply(hidden.contiguous(), assignment.weight.to(at::kFloat).contiguous(),
+                          or_empty(parameters.gate, hidden), or_empty(parameters.up, hidden),
+                          or_empty(parameters.down, hidden), or_empty(parameters.gate_bias, hidden),
+                          or_empty(parameters.up_bias, hidden), or_empty(parameters.down_bias, hidden),
+                          assignment.expert_begin.contiguous(), assignment.token.contiguous(),
+                          static_cast<int64_t>(activation), keep);
 }
 
 Tensor expert_ffn_by_tensor_operations(const Tensor& hidden, const Assignment& assignment,

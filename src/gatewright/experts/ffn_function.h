@@ -1,6 +1,7 @@
 // Gather, grouped products, activation and weighted combine of feed-forward experts as one differentiable
-// operation. Here, and nowhere else, it is decided what computes it: the CPU kernels (float32 and bfloat16),
-// or plain tensor operations for every other device and type.
+// operation. Here, and nowhere else, it is decided what computes it: the kernels (float32 and bfloat16) of
+// the CPU or, in a build with GATEWRIGHT_CUDA, of CUDA, or plain tensor operations for every other device and
+// type.
 #pragma once
 
 #include <functional>

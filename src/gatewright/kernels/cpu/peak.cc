@@ -1,7 +1,9 @@
 #include "gatewright/kernels/cpu/peak.h"
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
+#include <vector>
 
 #include "gatewright/base/cpu_targets.h"
 #include "gatewright/base/parallel.h"
@@ -32,6 +34,23 @@ double multiply_add(int64_t steps, float* sink) {
   return 2.0 * kRegisters * static_cast<double>(lanes() * steps);
 }
 
+/// A multiply-add for each vector of `values`, as a product that uses every weight once makes it.
+float sum_of(const float* values, int64_t count) {
+  constexpr int kRegisters = 8;
+  const FloatTag d;
+  const int64_t step = kRegisters * static_cast<int64_t>(lanes());
+  FloatVec sum[kRegisters];
+  for (FloatVec& s : sum) s = hn::Zero(d);
+  const FloatVec factor = hn::Set(d, 0.5f);
+  for (int64_t i = 0; i + step <= count; i += step) {
+#pragma GCC unroll 8
+    for (int r = 0; r < kRegisters; ++r)
+      sum[r] = hn::MulAdd(hn::LoadU(d, values + i + r * static_cast<int64_t>(lanes())), factor, sum[r]);
+  }
+  for (int r = 1; r < kRegisters; ++r) sum[0] = hn::Add(sum[0], sum[r]);
+  return hn::GetLane(sum[0]);
+}
+
 }  // namespace HWY_NAMESPACE
 }  // namespace gatewright::kernels
 HWY_AFTER_NAMESPACE();
@@ -39,9 +58,11 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace gatewright::kernels {
 HWY_EXPORT(multiply_add);
+HWY_EXPORT(sum_of);
+
+constexpr int kRuns = 5;
 
 double peak_gflops() {
-  constexpr int kRuns = 5;
   constexpr int64_t kSteps = 2'000'000;
   double best = 0;
   for (int run = 0; run < kRuns; ++run) {
@@ -57,6 +78,25 @@ double peak_gflops() {
     }
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     best = std::max(best, operations / seconds / 1e9);
+  }
+  return best;
+}
+
+double peak_read_gigabytes() {
+  constexpr int64_t kPiece = 1 << 16, kPieces = 1 << 10;  // 256 MB
+  const std::vector<float> values(static_cast<size_t>(kPiece * kPieces), 1.0f);
+  double best = 0;
+  for (int run = 0; run < kRuns; ++run) {
+    const auto start = std::chrono::steady_clock::now();
+    std::atomic<float> kept = 0;
+    parallel_for(0, kPieces, 16, [&](int64_t begin, int64_t end) {
+      float sum = 0;
+      for (int64_t i = begin; i < end; ++i)
+        sum += HWY_DYNAMIC_DISPATCH(sum_of)(values.data() + i * kPiece, kPiece);
+      kept = sum;
+    });
+    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    best = std::max(best, static_cast<double>(sizeof(float) * values.size()) / seconds / 1e9);
   }
   return best;
 }
