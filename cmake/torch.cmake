@@ -3,8 +3,16 @@
 set(GATEWRIGHT_TORCH_ROOT "" CACHE PATH "LibTorch 2.x tree (site-packages/torch) to link by path")
 add_library(gatewright_torch INTERFACE)
 if(GATEWRIGHT_TORCH_ROOT)
+  # All of the tree's headers but its copy of fmt, which is of another version than the library that we link.
+  file(GLOB torch_headers RELATIVE ${GATEWRIGHT_TORCH_ROOT}/include ${GATEWRIGHT_TORCH_ROOT}/include/*)
+  list(REMOVE_ITEM torch_headers fmt)
+  file(MAKE_DIRECTORY ${CMAKE_BINARY_DIR}/torch-headers)
+  foreach(entry ${torch_headers})
+    file(CREATE_LINK ${GATEWRIGHT_TORCH_ROOT}/include/${entry} ${CMAKE_BINARY_DIR}/torch-headers/${entry} SYMBOLIC)
+  endforeach()
   target_include_directories(gatewright_torch SYSTEM INTERFACE
-    ${GATEWRIGHT_TORCH_ROOT}/include ${GATEWRIGHT_TORCH_ROOT}/include/torch/csrc/api/include)
+    $<BUILD_INTERFACE:${CMAKE_BINARY_DIR}/torch-headers> $<INSTALL_INTERFACE:${GATEWRIGHT_TORCH_ROOT}/include>
+    ${GATEWRIGHT_TORCH_ROOT}/include/torch/csrc/api/include)
   file(GLOB torch_cuda_lib_dirs ${GATEWRIGHT_TORCH_ROOT}/../nvidia/*/lib)
   set(torch_libraries ${GATEWRIGHT_TORCH_ROOT}/lib/libtorch_cpu.so ${GATEWRIGHT_TORCH_ROOT}/lib/libc10.so)
   if(GATEWRIGHT_CUDA)

@@ -102,6 +102,19 @@ TEST(ExpertFfn, AgreesWithThePlainReferenceBeyondOneStepOfAMatrix) {
   });
 }
 
+TEST(ExpertFfn, AgreesWithThePlainReferenceWhereRowsOfAMatrixAreLong) {
+  // Dot products write their sums every 512 terms.
+  for_each_target([] {
+    for (const int64_t tokens : {3, 8, 17, 32, 40}) {
+      SCOPED_TRACE(tokens);
+      Problem p =
+          make_problem({.tokens = tokens, .hidden = 1029, .width = 517, .experts = 1}, false, 1.0, 12);
+      expect_forward(OnCpu<float>(p, true), p, 2e-3);  // sums of a thousand terms
+      expect_forward(OnCpu<BFloat16>(p, true), p, 0.02);
+    }
+  });
+}
+
 TEST(ExpertFfn, DoesNotDependOnTheNumberOfThreads) {
   const int threads = num_threads();
   Problem p = make_problem({.tokens = 300, .hidden = 24, .width = 40, .experts = 5}, true, 0.5, 7);

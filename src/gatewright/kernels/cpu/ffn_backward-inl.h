@@ -122,13 +122,15 @@ void backward_chunk(const Backward<T>& b, const FfnChunk& chunk) {
                                    .weight = weight,
                                    .grad_weight = grad_weight};
   const int64_t* token = b.pairs.token + chunk.first_pair;
-  if (again) gather_panels(b.hidden, token, x);
+  const bool dots = takes_dot_products(b.pairs, chunk.expert);
+  if (again && dots) pre_activation_by_dots(s, w, b.hidden, token, gate, up);
+  if (again && !dots) gather_panels(b.hidden, token, x);
   gather_panels(b.grad_out, token, grad_y);
   const bool few = has_few_rows(b.pairs, chunk.expert);
   grad_middle(s, w, few, grad_y, grad_h, pack);
   for (int64_t f = 0; f < s.width; f += kFeatureBlock) {
     const int64_t last = std::min(s.width, f + kFeatureBlock);
-    if (again) pre_activation(s, w, x, gate, up, f, last, pack);
+    if (again && !dots) pre_activation(s, w, x, gate, up, f, last, pack);
     backward_activation(s.activation, step, f, last);
   }
   if (w.down_bias) add_bias_products(grad_y, w.down_bias, grad_weight);

@@ -8,6 +8,7 @@
 
 #include "gatewright/kernels/cpu/activation-inl.h"
 #include "gatewright/kernels/cpu/combine-inl.h"
+#include "gatewright/kernels/cpu/dot_product-inl.h"
 #include "gatewright/kernels/cpu/ffn_plan.h"
 #include "gatewright/kernels/cpu/scratch.h"
 #include "gatewright/kernels/cpu/work_items.h"
@@ -68,6 +69,26 @@ void pre_activation(const FfnSizes& s, const ExpertWeights<T>& w, const Panels& 
   if (w.up_bias) add_bias(up, first, last, w.up_bias);
 }
 
+/// Whether the expert's products with whole rows of a matrix are those of dot_product-inl.h: a matter of the
+/// expert and not of the chunk, whose rows depend on the number of threads. Such an expert is one chunk of
+/// one panel.
+HWY_INLINE bool takes_dot_products(const FfnPairs& pairs, int64_t e) {
+  return pairs.expert_begin[e + 1] - pairs.expert_begin[e] <= kDotRowsOfExpert;
+}
+
+/// All features of gate and up before the activation, by dot products. token: of the rows of `hidden`.
+template <typename T>
+void pre_activation_by_dots(const FfnSizes& s, const ExpertWeights<T>& w, const T* hidden,
+                            const int64_t* token, const Panels& gate, const Panels& up) {
+  Scratch scratch;
+  const DotRows x = new_dot_rows(scratch, s.hidden, up.tokens);
+  gather_dot_rows([&](int64_t t) { return hidden + token[t] * s.hidden; }, x);
+  if (w.gate) dot_product(w.gate, s.hidden, s.width, x, gate);
+  dot_product(w.up, s.hidden, s.width, x, up);
+  if (w.gate_bias) add_bias(gate, 0, s.width, w.gate_bias);
+  if (w.up_bias) add_bias(up, 0, s.width, w.up_bias);
+}
+
 /// rows: [pairs of the chunk, H], before the weights.
 template <typename T>
 void forward_chunk(const FfnSizes& s, const FfnPairs& pairs, const FfnWeights& weights, const T* hidden,
@@ -82,14 +103,23 @@ void forward_chunk(const FfnSizes& s, const FfnPairs& pairs, const FfnWeights& w
   const Panels gate = !w.gate      ? up
                       : saved_gate ? chunk_panels(saved_gate, chunk, s.width)
                                    : new_panels(scratch, s.width, chunk.rows);
-  gather_panels(hidden, pairs.token + chunk.first_pair, x);
-  for (int64_t f = 0; f < s.width; f += kFeatureBlock) {
-    const int64_t last = std::min(s.width, f + kFeatureBlock);
-    pre_activation(s, w, x, gate, up, f, last, pack);
-    activate(s.activation, gate, up, h, f, last);
+  const int64_t* token = pairs.token + chunk.first_pair;
+  const Panels y = x;  // the input is not needed any more when this is written
+  if (takes_dot_products(pairs, chunk.expert)) {
+    pre_activation_by_dots(s, w, hidden, token, gate, up);
+    activate(s.activation, gate, up, h, 0, s.width);
+    const DotRows h_rows = new_dot_rows(scratch, s.width, chunk.rows);
+    panel_to_dot_rows(h, h_rows);
+    dot_product(w.down, s.width, s.hidden, h_rows, y);
+  } else {
+    gather_panels(hidden, token, x);
+    for (int64_t f = 0; f < s.width; f += kFeatureBlock) {
+      const int64_t last = std::min(s.width, f + kFeatureBlock);
+      pre_activation(s, w, x, gate, up, f, last, pack);
+      activate(s.activation, gate, up, h, f, last);
+    }
+    panel_product(Matrix<T>{w.down, s.width}, 0, s.hidden, h, y, false, pack);
   }
-  const Panels y = x;  // the input is not needed any more
-  panel_product(Matrix<T>{w.down, s.width}, 0, s.hidden, h, y, false, pack);
   if (w.down_bias) add_bias(y, 0, s.hidden, w.down_bias);
   for (int64_t p = 0; p < y.count(); ++p)
     unpack_panel(y.at(p, 0), y.columns(p), s.hidden, rows + p * kPanel * s.hidden, s.hidden);

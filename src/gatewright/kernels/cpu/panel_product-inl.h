@@ -158,6 +158,12 @@ void panel_product(const Matrix<T>& a, int64_t first_row, int64_t last_row, cons
   const int64_t rows = last_row - first_row, tiles = num_tiles(rows), width = 2 * lanes();
   const auto begin = [&](int64_t t) { return tile_begin(rows, tiles, t); };
   const auto height = [&](int64_t t) { return static_cast<int>(begin(t + 1) - begin(t)); };
+  // What will be copied next, as far as tile t of the group that begins at g can bring it into the L2 cache.
+  const auto next_lines = [&](int64_t g, int64_t t, int64_t k0) -> Prefetch {
+    if (t + kGroupTiles < tiles) return lines_of(a, first_row + begin(t + kGroupTiles), k0);
+    if (k0 + kDepth < b.features) return lines_of(a, first_row + begin(t - g), k0 + kDepth);
+    return {};
+  };
   for (int64_t k0 = 0; k0 < b.features; k0 += kDepth) {
     const int64_t depth = std::min(kDepth, b.features - k0);
     for (int64_t g = 0; g < tiles; g += kGroupTiles) {
@@ -181,7 +187,8 @@ void panel_product(const Matrix<T>& a, int64_t first_row, int64_t last_row, cons
                                            .b_stride = kPanel,
                                            .c = c.at(p, first_row + begin(t)) + v,
                                            .c_stride = kPanel,
-                                           .accumulate = accumulate || k0 > 0};
+                                           .accumulate = accumulate || k0 > 0,
+                                           .prefetch = column == 0 ? next_lines(g, t, k0) : Prefetch{}};
           const int64_t columns = std::min(width, b.tokens - column);
           if (a.transposed) {
             tile_columns<Layout::columns>(height(t), columns, arguments);
