@@ -2,15 +2,23 @@
 // experts a token visits.
 #include <fmt/format.h>
 
-#include <numeric>
+#include <array>
 
 #include "experiments/list.h"
-#include "experiments/small_model.h"
+#include "experiments/markov_domains.h"
+#include "experiments/real_text.h"
 
 namespace gatewright::experiments {
 namespace {
 
-constexpr int64_t kVocabulary = 64, kLength = 32, kRows = 16, kSteps = 600, kEdge = 20, kLayers = 3;
+constexpr int64_t kEdge = 20;
+constexpr Scale kFast = {.hidden_size = 32,
+                         .num_layers = 3,
+                         .width = 16,
+                         .length = 32,
+                         .rows = 16,
+                         .steps = 600,
+                         .fresh_rows = 128};
 constexpr double kLearningRate = 3e-3;
 
 struct Arm {
@@ -32,54 +40,45 @@ std::vector<std::string> arm_names() {
 /// Balance terms are means over the layers in the paper and sums here. The initial weights have the spread
 /// that linear maps of this size usually begin with: at 0.02 all experts begin equally likely, and the first
 /// steps visit six.
-std::string recipe_of(const Arm& arm) {
+std::string recipe_of(const Arm& arm, const Scale& scale) {
+  const auto layers = static_cast<double>(scale.num_layers);
   std::string recipe = fmt::format(
-      "[model]\nhidden_size = 32\nnum_layers = {}\nnum_heads = 4\ninit = 0.1\n"
-      "[experts]\nnum_experts = 16\nwidth = 16\n[routing]\n{}weights = \"as_is\"\n"
+      "{}[experts]\nnum_experts = 16\nwidth = {}\n[routing]\n{}weights = \"as_is\"\n"
       "[balance.switch]\nweight = {}\n",
-      kLayers, arm.routing, 0.01 / kLayers);
-  if (arm.entropy > 0) recipe += fmt::format("[balance.entropy]\nweight = {}\n", arm.entropy / kLayers);
+      scale.model_recipe(), scale.width, arm.routing, 0.01 / layers);
+  if (arm.entropy > 0) recipe += fmt::format("[balance.entropy]\nweight = {}\n", arm.entropy / layers);
   return recipe;
 }
 
-struct Languages {
-  SuccessorLanguage easy, hard;
-
-  static std::vector<int32_t> all_tokens() {
-    std::vector<int32_t> all(kVocabulary);
-    std::iota(all.begin(), all.end(), 0);
-    return all;
-  }
-  explicit Languages(RandomStream& random) : easy(all_tokens(), 1, random), hard(all_tokens(), 16, random) {}
-
-  Batch mixed(RandomStream& random) const {
-    std::vector<std::vector<int32_t>> rows;
-    for (int64_t r = 0; r < kRows; ++r) rows.push_back((r % 2 ? hard : easy).sequence(kLength, random));
-    return batch_of(rows);
-  }
-};
-
-Batch fresh_text(const SuccessorLanguage& language, RandomStream& random) {
-  constexpr int64_t kFresh = 128;
-  std::vector<std::vector<int32_t>> rows;
-  for (int64_t r = 0; r < kFresh; ++r) rows.push_back(language.sequence(kLength, random));
-  return batch_of(rows);
+/// An easy language, in which every token has one successor, and a hard one with sixteen; of real text,
+/// stories for children and articles of an encyclopedia.
+Domains easy_and_hard(const RealText* text, RandomStream& random) {
+  if (text) return text->domains(std::array<std::string_view, 2>{"stories", "encyclopedia"});
+  std::vector<SuccessorLanguage> languages;
+  languages.emplace_back(domain_tokens(), 1, random);
+  languages.emplace_back(domain_tokens(), 16, random);
+  return generated_domains(std::move(languages), kDomainVocabulary);
 }
 
-void run_arm(const Arm& arm, uint64_t seed, int64_t done_before, Recorder& recorder) {
+void run_arm(const Arm& arm, uint64_t seed, int64_t done_before, const Scale& scale, Recorder& recorder) {
   RandomStream tables(seed, "dynamic-moe languages"), text(seed, "dynamic-moe text"),
       fresh(seed, "dynamic-moe fresh text");
-  const Languages languages(tables);
-  SmallModel model(recipe_of(arm), kVocabulary, seed, recorder.learning_rate(arm.name, kLearningRate));
+  const Domains domains = easy_and_hard(recorder.real_text(), tables);
+  SmallModel model(recipe_of(arm, scale), domains.vocabulary, seed,
+                   recorder.learning_rate(arm.name, kLearningRate));
   double first = 0, last = 0;
-  for (int64_t step = 0; step < kSteps; ++step) {
-    const double experts = mean_of(model.step({languages.mixed(text)}).experts_per_token);
+  for (int64_t step = 0; step < scale.steps; ++step) {
+    const double experts =
+        mean_of(model.step({text_of(domains.training, scale.rows, scale.length, text)}).experts_per_token);
     if (step < kEdge) first += experts / kEdge;
-    if (step >= kSteps - kEdge) last += experts / kEdge;
-    recorder.progress(static_cast<double>(done_before + step + 1) / (std::size(kArms) * kSteps));
+    if (step >= scale.steps - kEdge) last += experts / kEdge;
+    recorder.progress(static_cast<double>(done_before + step + 1) /
+                      static_cast<double>(std::ssize(kArms) * scale.steps));
   }
-  const auto easy = model.evaluate(fresh_text(languages.easy, fresh));
-  const auto hard = model.evaluate(fresh_text(languages.hard, fresh));
+  const auto evaluate = [&](size_t domain) {
+    return model.evaluate(text_of({domains.fresh[domain]}, scale.fresh_rows, scale.length, fresh));
+  };
+  const auto easy = evaluate(0), hard = evaluate(1);
   recorder.add(arm.name, "validation loss", (easy.cross_entropy + hard.cross_entropy) / 2);
   recorder.add(arm.name, "loss easy", easy.cross_entropy);
   recorder.add(arm.name, "loss hard", hard.cross_entropy);
@@ -95,10 +94,11 @@ void run_arm(const Arm& arm, uint64_t seed, int64_t done_before, Recorder& recor
 }
 
 void run(uint64_t seed, Recorder& recorder) {
+  const Scale scale = recorder.real_text() ? full_scale(64) : kFast;
   int64_t done = 0;
   for (const Arm& arm : kArms) {
-    run_arm(arm, seed, done, recorder);
-    done += kSteps;
+    run_arm(arm, seed, done, scale, recorder);
+    done += scale.steps;
   }
 }
 
@@ -146,6 +146,7 @@ Experiment dynamic_moe() {
           "entropy loss controls the count",
       .arms = arm_names(),
       .budget_seconds = 90,
+      .full_seconds = 1200,
       .tuned_by = "validation loss",
       .learning_rate = kLearningRate,
       .run = run,

@@ -38,8 +38,9 @@ std::vector<double> seed_by_seed(const Series& first, const Series& second, auto
 
 }  // namespace
 
-Recorder::Recorder(std::function<void(double done)> done, std::map<std::string, double> learning_rates)
-    : done_(std::move(done)), learning_rates_(std::move(learning_rates)) {}
+Recorder::Recorder(std::function<void(double done)> done, std::map<std::string, double> learning_rates,
+                   const RealText* text)
+    : done_(std::move(done)), learning_rates_(std::move(learning_rates)), text_(text) {}
 
 void Recorder::add(const std::string& arm, const std::string& metric, double value) {
   measured_.push_back({arm, metric, value});

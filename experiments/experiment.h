@@ -11,16 +11,22 @@
 
 namespace gatewright::experiments {
 
+class RealText;
+
 /// What the experiment of one seed is given and where it leaves its numbers.
 class Recorder {
  public:
   /// done: called with the share of the seed's work that is done, in [0, 1]; may throw to end the experiment.
-  explicit Recorder(std::function<void(double done)> done, std::map<std::string, double> learning_rates = {});
+  /// text: with the budget full, what the experiment trains on instead of generated text.
+  explicit Recorder(std::function<void(double done)> done, std::map<std::string, double> learning_rates = {},
+                    const RealText* text = nullptr);
 
   void add(const std::string& arm, const std::string& metric, double value);
   void progress(double done) const { done_(done); }
   /// The arm's learning rate: `otherwise`, the experiment's own, unless the arm was tuned.
   double learning_rate(const std::string& arm, double otherwise) const;
+  /// Null with the budget fast.
+  const RealText* real_text() const { return text_; }
 
   struct Measured {
     std::string arm, metric;
@@ -31,6 +37,7 @@ class Recorder {
  private:
   std::function<void(double)> done_;
   std::map<std::string, double> learning_rates_;
+  const RealText* text_;
   std::vector<Measured> measured_;
 };
 
@@ -82,8 +89,9 @@ struct Experiment {
   std::string criterion;          // when the claim counts as reproduced here
   std::vector<std::string> arms;  // what is compared
   double budget_seconds;          // about what one seed takes on two cores
-  std::string tuned_by;  // metric by which --tune chooses an arm's learning rate: the smaller the better
-  double learning_rate;  // of every arm
+  double full_seconds = 0;  // the same with the budget full, a larger model on real text; 0: there is none
+  std::string tuned_by;     // metric by which --tune chooses an arm's learning rate: the smaller the better
+  double learning_rate;     // of every arm
   void (*run)(uint64_t seed, Recorder& recorder);
   std::vector<Finding> (*judge)(const Results& results);
 };

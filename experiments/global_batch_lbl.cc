@@ -3,16 +3,19 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 
 #include "experiments/list.h"
+#include "experiments/real_text.h"
 #include "experiments/small_model.h"
 
 namespace gatewright::experiments {
 namespace {
 
-constexpr int64_t kVocabulary = 64, kDomains = 4, kShared = 16, kOwn = 12, kSuccessors = 6;
-constexpr int64_t kLength = 32, kRows = 4, kSteps = 300, kExperts = 8;
+constexpr int64_t kVocabulary = 64, kDomains = 4, kShared = 16, kOwn = 12, kSuccessors = 6, kExperts = 8;
+constexpr Scale kFast = {
+    .hidden_size = 32, .num_layers = 2, .width = 8, .length = 32, .rows = 4, .steps = 300, .fresh_rows = 64};
 constexpr double kLearningRate = 3e-3;
 
 struct Arm {
@@ -26,15 +29,17 @@ constexpr Arm kArms[] = {{"micro", "micro_batch", false},
                          {"shuffle", "shuffled", false},
                          {"buffer", "global_batch", false}};
 
-std::string recipe_of(const Arm& arm) {
+std::string recipe_of(const Arm& arm, const Scale& scale) {
   return fmt::format(
-      "[model]\nhidden_size = 32\nnum_layers = 2\nnum_heads = 4\ninit = 0.1\n"
-      "[experts]\nnum_experts = {}\nwidth = 8\n[routing]\ntop_k = 2\nweights = \"renormalised\"\n"
+      "{}[experts]\nnum_experts = {}\nwidth = {}\n[routing]\ntop_k = 2\nweights = \"renormalised\"\n"
       "[balance.global_batch]\nweight = 0.05\nscope = \"{}\"\ncounting_pass = {}\n",
-      kExperts, arm.scope, arm.counting_pass);
+      scale.model_recipe(), kExperts, scale.width, arm.scope, arm.counting_pass);
 }
 
-std::vector<SuccessorLanguage> make_domains(RandomStream& random) {
+Domains make_domains(const RealText* text, RandomStream& random) {
+  if (text)
+    return text->domains(
+        std::array<std::string_view, kDomains>{"encyclopedia", "maths", "code", "languages"});
   std::vector<SuccessorLanguage> domains;
   for (int64_t d = 0; d < kDomains; ++d) {
     std::vector<int32_t> tokens;
@@ -42,12 +47,12 @@ std::vector<SuccessorLanguage> make_domains(RandomStream& random) {
     for (int64_t t = 0; t < kOwn; ++t) tokens.push_back(static_cast<int32_t>(kShared + d * kOwn + t));
     domains.emplace_back(tokens, kSuccessors, random);
   }
-  return domains;
+  return generated_domains(std::move(domains), kVocabulary);
 }
 
-Batch text_of(const SuccessorLanguage& domain, int64_t count, RandomStream& random) {
+Batch text_of(const Language& domain, int64_t count, int64_t length, RandomStream& random) {
   std::vector<std::vector<int32_t>> rows;
-  for (int64_t r = 0; r < count; ++r) rows.push_back(domain.sequence(kLength, random));
+  for (int64_t r = 0; r < count; ++r) rows.push_back(domain.sequence(length, random));
   return batch_of(rows);
 }
 
@@ -80,13 +85,12 @@ double divergence(const std::vector<Shares>& domains) {
   return sum / static_cast<double>(domains.size());
 }
 
-void measure(const Arm& arm, SmallModel& model, const std::vector<SuccessorLanguage>& domains,
+void measure(const Arm& arm, SmallModel& model, const Domains& domains, const Scale& scale,
              RandomStream& fresh, Recorder& recorder) {
-  constexpr int64_t kFresh = 64;
   double loss = 0;
   std::vector<std::vector<Shares>> layers;  // [layer][domain]
-  for (const SuccessorLanguage& domain : domains) {
-    const auto result = model.evaluate(text_of(domain, kFresh, fresh));
+  for (const auto& domain : domains.fresh) {
+    const auto result = model.evaluate(text_of(*domain, scale.fresh_rows, scale.length, fresh));
     loss += result.cross_entropy / kDomains;
     layers.resize(result.routing.size());
     for (size_t l = 0; l < layers.size(); ++l) layers[l].push_back(shares_of(result.routing[l]));
@@ -104,19 +108,23 @@ void measure(const Arm& arm, SmallModel& model, const std::vector<SuccessorLangu
 }
 
 void run(uint64_t seed, Recorder& recorder) {
+  const Scale scale = recorder.real_text() ? full_scale(64) : kFast;
+  const int64_t rows = recorder.real_text() ? scale.rows / kDomains : scale.rows;  // of a micro-batch
   int64_t done = 0;
   for (const Arm& arm : kArms) {
     RandomStream tables(seed, "global-batch-lbl domains"), text(seed, "global-batch-lbl text"),
         fresh(seed, "global-batch-lbl fresh text");
-    const std::vector<SuccessorLanguage> domains = make_domains(tables);
-    SmallModel model(recipe_of(arm), kVocabulary, seed, recorder.learning_rate(arm.name, kLearningRate));
-    for (int64_t step = 0; step < kSteps; ++step) {
+    const Domains domains = make_domains(recorder.real_text(), tables);
+    SmallModel model(recipe_of(arm, scale), domains.vocabulary, seed,
+                     recorder.learning_rate(arm.name, kLearningRate));
+    for (int64_t step = 0; step < scale.steps; ++step) {
       std::vector<Batch> micro_batches;
-      for (const SuccessorLanguage& domain : domains) micro_batches.push_back(text_of(domain, kRows, text));
+      for (const auto& domain : domains.training)
+        micro_batches.push_back(text_of(*domain, rows, scale.length, text));
       model.step(micro_batches);
-      recorder.progress(static_cast<double>(++done) / (std::size(kArms) * kSteps));
+      recorder.progress(static_cast<double>(++done) / static_cast<double>(std::ssize(kArms) * scale.steps));
     }
-    measure(arm, model, domains, fresh, recorder);
+    measure(arm, model, domains, scale, fresh, recorder);
   }
 }
 
@@ -171,6 +179,7 @@ Experiment global_batch_lbl() {
           "and neither loss nor global balance suffers",
       .arms = {"micro", "global", "shuffle", "buffer"},
       .budget_seconds = 20,
+      .full_seconds = 1200,
       .tuned_by = "validation loss",
       .learning_rate = kLearningRate,
       .run = run,

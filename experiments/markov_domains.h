@@ -19,4 +19,8 @@ std::vector<SuccessorLanguage> make_markov_domains(RandomStream& random, int64_t
 Batch text_of(const std::vector<SuccessorLanguage>& domains, int64_t rows, int64_t length,
               RandomStream& random);
 
+/// The same of any languages.
+Batch text_of(const std::vector<std::shared_ptr<const Language>>& domains, int64_t rows, int64_t length,
+              RandomStream& random);
+
 }  // namespace gatewright::experiments

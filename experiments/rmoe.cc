@@ -3,12 +3,14 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <functional>
 #include <numeric>
 
 #include "experiments/clusters.h"
 #include "experiments/list.h"
+#include "experiments/real_text.h"
 #include "experiments/small_model.h"
 #include "gatewright/evaluate/router_diagnostics.h"
 #include "gatewright/experts/lora.h"
@@ -144,28 +146,45 @@ double relative_error(const Arm& arm, uint64_t seed, double learning_rate) {
 
 // ---- A language model ----
 
-constexpr int64_t kVocabulary = 64, kDomains = 8, kSuccessors = 8, kLength = 32, kRows = 16,
-                  kModelSteps = 500;
+constexpr int64_t kVocabulary = 64, kDomains = 8, kSuccessors = 8;
+constexpr Scale kFast = {.hidden_size = 32,
+                         .num_layers = 3,
+                         .width = 16,
+                         .length = 32,
+                         .rows = 16,
+                         .steps = 500,
+                         .fresh_rows = 128};
 /// Not tuned: nothing is asserted of the language model.
 constexpr double kModelLearningRate = 3e-3;
 
-std::string recipe_of(const Arm& arm) {
+std::string recipe_of(const Arm& arm, const Scale& scale) {
   const std::string scorer =
       arm.state ? fmt::format("scorer = \"recurrent\"\nrecurrent_size = {}\nstate = \"{}\"\n", kStateSize,
                               arm.state)
                 : "scorer = \"linear\"\n";
   return fmt::format(
-      "[model]\nhidden_size = 32\nnum_layers = 3\nnum_heads = 4\ninit = 0.1\n"
-      "[experts]\nnum_experts = 8\nwidth = 16\n[routing]\n{}init = 0.1\ntop_k = 2\nweights = "
+      "{}[experts]\nnum_experts = 8\nwidth = {}\n[routing]\n{}init = 0.1\ntop_k = 2\nweights = "
       "\"renormalised\"\n"
       "[balance.pooled_switch]\nweight = 0.01\n",
-      scorer);
+      scale.model_recipe(), scale.width, scorer);
 }
 
-Batch text_of(const std::vector<SuccessorLanguage>& domains, int64_t rows, RandomStream& random) {
+Domains language_domains(const RealText* text, RandomStream& random) {
+  if (text)
+    return text->domains(std::array<std::string_view, kDomains>{"plays", "novel", "encyclopedia", "stories",
+                                                                "maths", "code", "languages", "speeches"});
+  std::vector<int32_t> tokens(kVocabulary);
+  std::iota(tokens.begin(), tokens.end(), 0);
+  std::vector<SuccessorLanguage> domains;
+  for (int64_t d = 0; d < kDomains; ++d) domains.emplace_back(tokens, kSuccessors, random);
+  return generated_domains(std::move(domains), kVocabulary);
+}
+
+Batch text_of(const std::vector<std::shared_ptr<const Language>>& domains, int64_t rows, int64_t length,
+              RandomStream& random) {
   std::vector<std::vector<int32_t>> text;
   for (int64_t r = 0; r < rows; ++r)
-    text.push_back(domains[random.below(domains.size())].sequence(kLength, random));
+    text.push_back(domains[random.below(domains.size())]->sequence(length, random));
   return batch_of(text);
 }
 
@@ -195,20 +214,17 @@ double gradient_through_state(const DecoderSpec& spec, uint64_t seed) {
   return gradient.defined() ? gradient.norm().item<double>() : 0;
 }
 
-void measure_language_model(const Arm& arm, uint64_t seed, const std::function<void()>& stepped,
-                            Recorder& recorder) {
-  constexpr int64_t kFresh = 128;
+void measure_language_model(const Arm& arm, uint64_t seed, const Scale& scale,
+                            const std::function<void()>& stepped, Recorder& recorder) {
   RandomStream tables(seed, "rmoe domains"), text(seed, "rmoe text"), fresh(seed, "rmoe fresh text");
-  std::vector<int32_t> tokens(kVocabulary);
-  std::iota(tokens.begin(), tokens.end(), 0);
-  std::vector<SuccessorLanguage> domains;
-  for (int64_t d = 0; d < kDomains; ++d) domains.emplace_back(tokens, kSuccessors, tables);
-  SmallModel model(recipe_of(arm), kVocabulary, seed, kModelLearningRate);
-  for (int64_t step = 0; step < kModelSteps; ++step) {
-    model.step({text_of(domains, kRows, text)});
+  const Domains domains = language_domains(recorder.real_text(), tables);
+  SmallModel model(recipe_of(arm, scale), domains.vocabulary, seed, kModelLearningRate);
+  for (int64_t step = 0; step < scale.steps; ++step) {
+    model.step({text_of(domains.training, scale.rows, scale.length, text)});
     stepped();
   }
-  const SmallModel::Evaluation result = model.evaluate(text_of(domains, kFresh, fresh));
+  const SmallModel::Evaluation result =
+      model.evaluate(text_of(domains.fresh, scale.fresh_rows, scale.length, fresh));
   std::vector<double> information, entropy;
   for (size_t l = 0; l < result.routing.size(); ++l) {
     entropy.push_back(gate_entropy(result.routing[l]));
@@ -223,14 +239,15 @@ void measure_language_model(const Arm& arm, uint64_t seed, const std::function<v
 }
 
 void run(uint64_t seed, Recorder& recorder) {
+  const Scale scale = recorder.real_text() ? full_scale(64) : kFast;
   int64_t done = 0;
   const auto stepped = [&] {
-    recorder.progress(static_cast<double>(++done) / static_cast<double>(std::ssize(kArms) * kModelSteps));
+    recorder.progress(static_cast<double>(++done) / static_cast<double>(std::ssize(kArms) * scale.steps));
   };
   for (const Arm& arm : kArms)
     recorder.add(arm.name, "relative error",
                  relative_error(arm, seed, recorder.learning_rate(arm.name, kLearningRate)));
-  for (const Arm& arm : kArms) measure_language_model(arm, seed, stepped, recorder);
+  for (const Arm& arm : kArms) measure_language_model(arm, seed, scale, stepped, recorder);
 }
 
 std::vector<Finding> judge(const Results& r) {
@@ -268,6 +285,7 @@ Experiment rmoe() {
               "the first router sees a token's group; no gain without passing the state",
           .arms = {"linear", "RMoE", "NP", "detach"},
           .budget_seconds = 25,
+          .full_seconds = 1200,
           .tuned_by = "relative error",
           .learning_rate = kLearningRate,
           .run = run,

@@ -1,5 +1,7 @@
 #include "experiments/small_model.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 #include <numeric>
@@ -91,6 +93,26 @@ Batch batch_of(const std::vector<std::vector<int32_t>>& rows) {
     target = std::copy(row.begin() + 1, row.end(), target);
   }
   return batch;
+}
+
+double Scale::init() const {
+  constexpr double kInit = 0.1, kOfSize = 32;
+  return kInit * std::sqrt(kOfSize / static_cast<double>(hidden_size));
+}
+
+std::string Scale::model_recipe() const {
+  return fmt::format("[model]\nhidden_size = {}\nnum_layers = {}\nnum_heads = 4\ninit = {:.4g}\n",
+                     hidden_size, num_layers, init());
+}
+
+Scale full_scale(int64_t width, int64_t steps) {
+  return {.hidden_size = 128,
+          .num_layers = 4,
+          .width = width,
+          .length = 128,
+          .rows = 16,
+          .steps = steps,
+          .fresh_rows = 64};
 }
 
 SmallModel::SmallModel(const std::string& recipe, int64_t vocabulary, uint64_t seed, double learning_rate,

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "experiments/language.h"
 #include "gatewright/base/random.h"
 #include "gatewright/models/decoder.h"
 #include "gatewright/train/model_optimizer.h"
@@ -12,7 +13,7 @@
 namespace gatewright::experiments {
 
 /// A language of single tokens: after each token, one of its successors.
-class SuccessorLanguage {
+class SuccessorLanguage : public Language {
  public:
   /// Every token of `tokens` gets `successors` different ones among them, with probabilities drawn from
   /// Dirichlet(1).
@@ -22,7 +23,7 @@ class SuccessorLanguage {
   void mix_evenly(double share, std::vector<int32_t> among);
 
   /// length + 1 tokens, the first drawn evenly.
-  std::vector<int32_t> sequence(int64_t length, RandomStream& random) const;
+  std::vector<int32_t> sequence(int64_t length, RandomStream& random) const override;
 
  private:
   struct Next {
@@ -37,6 +38,22 @@ class SuccessorLanguage {
 
 /// Rows of length + 1 tokens -> inputs and targets.
 Batch batch_of(const std::vector<std::vector<int32_t>>& rows);
+
+/// How much a language model's experiment computes.
+struct Scale {
+  int64_t hidden_size, num_layers, width;  // of the model; width: of one expert
+  int64_t length, rows;                    // sequences of a step
+  int64_t steps;
+  int64_t fresh_rows;  // sequences of the evaluation, of each domain or of all
+
+  /// Standard deviation of initial weights: the spread with which linear maps of this size usually begin.
+  double init() const;
+  /// [model] with four heads.
+  std::string model_recipe() const;
+};
+
+/// The scale of the budget full: a model of four layers on 2,048 tokens a step.
+Scale full_scale(int64_t width, int64_t steps = 1500);
 
 /// A decoder with its optimiser: AdamW with LibTorch's defaults (0.9, 0.999, decay 0.01).
 class SmallModel {

@@ -2,13 +2,25 @@
 // training and a learned router, on so little text that a network can learn it by heart.
 #include <fmt/format.h>
 
+#include <array>
+
 #include "experiments/list.h"
 #include "experiments/markov_domains.h"
+#include "experiments/real_text.h"
 
 namespace gatewright::experiments {
 namespace {
 
-constexpr int64_t kLength = 32, kRows = 16, kBatches = 40, kSteps = 350, kExperts = 8;
+constexpr int64_t kExperts = 8;
+constexpr Scale kFast = {.hidden_size = 32,
+                         .num_layers = 2,
+                         .width = 32,
+                         .length = 32,
+                         .rows = 16,
+                         .steps = 350,
+                         .fresh_rows = 256};
+/// Text is read about nine times.
+int64_t num_batches(const Scale& scale) { return scale.steps * 4 / 35; }
 constexpr int64_t kCounts[] = {1, 2, 4, 8};
 constexpr double kLearningRate = 3e-3;
 
@@ -29,33 +41,35 @@ constexpr Arm kArms[] = {
     {"learned top-2", "bias = true\ninit = 0.1\nweights = \"softmax_chosen\"\n", "top_k", 2,
      "[balance.switch]\nweight = 0.01\n"}};
 
-/// Initial weights have the spread with which linear maps of this size usually begin.
-std::string recipe_of(const Arm& arm, int64_t count) {
+std::string recipe_of(const Arm& arm, int64_t count, const Scale& scale) {
   const std::string chosen = *arm.count_key ? fmt::format("{} = {}\n", arm.count_key, count) : "";
   return fmt::format(
-      "[model]\nhidden_size = 32\nnum_layers = 2\nnum_heads = 4\ninit = 0.1\n"
-      "[experts]\nbank = \"relu\"\nbiases = true\nnum_experts = {}\nwidth = 32\ninit = 0.1\n"
+      "{}[experts]\nbank = \"relu\"\nbiases = true\nnum_experts = {}\nwidth = {}\ninit = {:.4g}\n"
       "[routing]\n{}{}{}",
-      kExperts, arm.routing, chosen, arm.balance);
+      scale.model_recipe(), kExperts, scale.width, scale.init(), arm.routing, chosen, arm.balance);
 }
 
 struct Text {
+  Domains domains;
   std::vector<Batch> training;
   Batch fresh;
 
-  explicit Text(uint64_t seed) {
-    constexpr int64_t kFresh = 256;
-    RandomStream tables(seed, "smoe-dropout domains"), text(seed, "smoe-dropout text"),
+  Text(const RealText* text, const Scale& scale, uint64_t seed) {
+    RandomStream tables(seed, "smoe-dropout domains"), known(seed, "smoe-dropout text"),
         unseen(seed, "smoe-dropout fresh text");
-    const std::vector<SuccessorLanguage> domains = make_markov_domains(tables);
-    for (int64_t b = 0; b < kBatches; ++b) training.push_back(text_of(domains, kRows, kLength, text));
-    fresh = text_of(domains, kFresh, kLength, unseen);
+    domains =
+        text ? text->domains(std::array<std::string_view, 4>{"encyclopedia", "maths", "code", "languages"})
+             : generated_domains(make_markov_domains(tables), kDomainVocabulary);
+    for (int64_t b = 0; b < num_batches(scale); ++b)
+      training.push_back(text_of(domains.training, scale.rows, scale.length, known));
+    fresh = text_of(domains.fresh, scale.fresh_rows, scale.length, unseen);
   }
 };
 
 /// The trained model with another number of experts for each token.
-SmallModel::Evaluation evaluate_with(const Arm& arm, int64_t count, SmallModel& trained, const Text& text) {
-  SmallModel model(recipe_of(arm, count), kDomainVocabulary, 0, kLearningRate);
+SmallModel::Evaluation evaluate_with(const Arm& arm, int64_t count, const Scale& scale, SmallModel& trained,
+                                     const Text& text) {
+  SmallModel model(recipe_of(arm, count, scale), text.domains.vocabulary, 0, kLearningRate);
   copy_parameters(trained.decoder(), model.decoder());
   return model.evaluate(text.fresh);
 }
@@ -66,27 +80,28 @@ double mean_imbalance(const std::vector<RoutingRecord>& routing) {
   return mean_of(layers);
 }
 
-void measure(const Arm& arm, SmallModel& trained, const Text& text, Recorder& recorder) {
+void measure(const Arm& arm, const Scale& scale, SmallModel& trained, const Text& text, Recorder& recorder) {
   recorder.add(arm.name, "validation loss", trained.evaluate(text.fresh).cross_entropy);
   if (!*arm.count_key) return;
   for (int64_t count : kCounts) {
-    const auto result = evaluate_with(arm, count, trained, text);
+    const auto result = evaluate_with(arm, count, scale, trained, text);
     recorder.add(arm.name, fmt::format("loss with {} of 8", count), result.cross_entropy);
     if (count == 2) recorder.add(arm.name, "load imbalance with 2 of 8", mean_imbalance(result.routing));
   }
 }
 
 void run(uint64_t seed, Recorder& recorder) {
-  const Text text(seed);
+  const Scale scale = recorder.real_text() ? full_scale(128) : kFast;
+  const Text text(recorder.real_text(), scale, seed);
   int64_t done = 0;
   for (const Arm& arm : kArms) {
-    SmallModel model(recipe_of(arm, arm.count), kDomainVocabulary, seed,
-                     recorder.learning_rate(arm.name, kLearningRate), kSteps);
-    for (int64_t step = 0; step < kSteps; ++step) {
-      model.step({text.training[static_cast<size_t>(step % kBatches)]});
-      recorder.progress(static_cast<double>(++done) / (std::size(kArms) * kSteps));
+    SmallModel model(recipe_of(arm, arm.count, scale), text.domains.vocabulary, seed,
+                     recorder.learning_rate(arm.name, kLearningRate), scale.steps);
+    for (int64_t step = 0; step < scale.steps; ++step) {
+      model.step({text.training[static_cast<size_t>(step % num_batches(scale))]});
+      recorder.progress(static_cast<double>(++done) / static_cast<double>(std::ssize(kArms) * scale.steps));
     }
-    measure(arm, model, text, recorder);
+    measure(arm, scale, model, text, recorder);
   }
 }
 
@@ -134,6 +149,7 @@ Experiment smoe_dropout() {
           "and is 0.1 higher there, and dense training is at most 0.06 better",
       .arms = {"dense", "SMoE-Dropout", "learned top-2"},
       .budget_seconds = 20,
+      .full_seconds = 900,
       .tuned_by = "validation loss",
       .learning_rate = kLearningRate,
       .run = run,

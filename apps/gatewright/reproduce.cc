@@ -1,11 +1,13 @@
 #include <fmt/format.h>
 
 #include <chrono>
+#include <cstdlib>
 #include <filesystem>
 #include <map>
 #include <optional>
 
 #include "experiments/experiment.h"
+#include "experiments/real_text.h"
 #include "gatewright/base/error.h"
 #include "gatewright/base/file.h"
 #include "gatewright/base/interrupt.h"
@@ -23,7 +25,7 @@ using experiments::Experiment;
 using experiments::Recorder;
 
 struct ReproduceArguments {
-  std::string slug, budget = "fast", out = "reproductions", docs = "docs";
+  std::string slug, budget = "fast", data, out = "reproductions", docs = "docs";
   int seeds = 3;
   bool list = false, json = false, tune = false, all = false, restart = false;
 };
@@ -46,20 +48,46 @@ void list(const ReproduceArguments& a) {
                      {"title", e.title},
                      {"source", e.source},
                      {"claim", e.claim},
-                     {"budget_seconds", e.budget_seconds}});
+                     {"budget_seconds", e.budget_seconds},
+                     {"full_seconds", e.full_seconds > 0 ? OrderedJson(e.full_seconds) : OrderedJson()}});
     return print(all.dump(2) + "\n");
   }
-  TextTable table({"system", ">a seed", "claim"});
+  TextTable table({"system", ">a seed", ">full", "claim"});
   for (const Experiment& e : experiments::all_experiments())
-    table.add({e.slug, short_duration(e.budget_seconds), e.claim});
+    table.add({e.slug, short_duration(e.budget_seconds),
+               e.full_seconds > 0 ? short_duration(e.full_seconds) : "", e.claim});
   print(table.text());
 }
+
+/// The text of the budget full, read when it is first needed; null with the budget fast.
+class Text {
+ public:
+  explicit Text(const ReproduceArguments& a) : a_(a) {}
+
+  const experiments::RealText* of(const Experiment& e) {
+    if (a_.budget == "fast") return nullptr;
+    if (e.full_seconds == 0) fail("{} has the budget fast only: its experiment is not one on text", e.slug);
+    if (!text_) text_.emplace(folder(), events_);
+    return &*text_;
+  }
+
+ private:
+  std::string folder() const {
+    if (!a_.data.empty()) return a_.data;
+    if (const char* given = std::getenv("GATEWRIGHT_DATA")) return given;
+    fail_usage("the budget full trains on real text: --data FOLDER, or GATEWRIGHT_DATA, says where it is");
+  }
+
+  const ReproduceArguments& a_;
+  Events events_;
+  std::optional<experiments::RealText> text_;
+};
 
 /// Runs seeds one after another and shows how far they are.
 class Runner {
  public:
-  Runner(const Experiment& experiment, double runs)
-      : experiment_(experiment), progress_("reproduce " + experiment.slug, "runs", runs) {}
+  Runner(const Experiment& experiment, double runs, const experiments::RealText* text)
+      : experiment_(experiment), progress_("reproduce " + experiment.slug, "runs", runs), text_(text) {}
 
   std::vector<Recorder::Measured> run(uint64_t seed, const LearningRates& rates, std::string_view note) {
     Recorder recorder(
@@ -67,7 +95,7 @@ class Runner {
           if (interrupted()) fail("interrupted; an experiment has nothing to go on with");
           progress_.update(runs_ + done, note);
         },
-        rates);
+        rates, text_);
     experiment_.run(seed, recorder);
     ++runs_;
     return recorder.measured();
@@ -77,6 +105,7 @@ class Runner {
  private:
   const Experiment& experiment_;
   Progress progress_;
+  const experiments::RealText* text_;
   double runs_ = 0;
 };
 
@@ -100,10 +129,10 @@ LearningRates tuned_rates(const Experiment& e, Runner& runner) {
   return best_rate;
 }
 
-Reproduction run_experiment(const Experiment& e, const ReproduceArguments& a) {
-  if (a.budget == "full") fail("{} has the budget fast only", e.slug);
+Reproduction run_experiment(const Experiment& e, const ReproduceArguments& a, Text& text) {
+  const experiments::RealText* real = text.of(e);
   const auto start = std::chrono::steady_clock::now();
-  Runner runner(e, a.seeds + (a.tune ? a.seeds + static_cast<double>(std::size(kGrid)) : 0));
+  Runner runner(e, a.seeds + (a.tune ? a.seeds + static_cast<double>(std::size(kGrid)) : 0), real);
   Reproduction r{.experiment = e, .seeds = a.seeds, .budget = a.budget};
   for (int seed = 1; seed <= a.seeds; ++seed)
     r.results.add(runner.run(static_cast<uint64_t>(seed), {}, fmt::format("seed {}", seed)));
@@ -117,8 +146,11 @@ Reproduction run_experiment(const Experiment& e, const ReproduceArguments& a) {
   return r;
 }
 
+/// Of the files of a budget, so that one does not write over the other.
+std::string suffix_of(const ReproduceArguments& a) { return a.budget == "full" ? "-full" : ""; }
+
 std::filesystem::path stem_of(const Experiment& e, const ReproduceArguments& a) {
-  return std::filesystem::path(a.out) / e.slug;
+  return std::filesystem::path(a.out) / (e.slug + suffix_of(a));
 }
 
 void write(const Reproduction& r, const OrderedJson& json, const ReproduceArguments& a) {
@@ -153,24 +185,26 @@ void reproduce_all(const ReproduceArguments& a) {
   make_output_folder(a.docs);
   catch_interrupts();
   std::vector<OrderedJson> systems;
+  Text text(a);
   for (const Experiment& e : experiments::all_experiments()) {
+    if (a.budget == "full" && e.full_seconds == 0) continue;
     if (auto before = found_before(e, a)) {
       systems.push_back(std::move(*before));
       note(fmt::format("{}: {} (found in {})", e.slug, systems.back()["verdict"].get<std::string>(), a.out));
       continue;
     }
-    const Reproduction r = run_experiment(e, a);
+    const Reproduction r = run_experiment(e, a, text);
     systems.push_back(json_of(r));
     write(r, systems.back(), a);
     note(fmt::format("{}: {} ({})", e.slug, systems.back()["verdict"].get<std::string>(),
                      short_duration(r.seconds)));
   }
   const OrderedJson table = table_json(systems);
-  const std::filesystem::path docs = a.docs;
-  write_file(docs / "reproductions.json", table.dump(2) + "\n");
-  write_file(docs / "reproductions.md", table_markdown(table));
+  const std::string page = (std::filesystem::path(a.docs) / ("reproductions" + suffix_of(a))).string();
+  write_file(page + ".json", table.dump(2) + "\n");
+  write_file(page + ".md", table_markdown(table));
   if (a.json) print(table.dump(2) + "\n");
-  note(fmt::format("written: {0}/reproductions.md, {0}/reproductions.json", docs.string()));
+  note(fmt::format("written: {0}.md, {0}.json", page));
 }
 
 void reproduce(const ReproduceArguments& a) {
@@ -181,7 +215,8 @@ void reproduce(const ReproduceArguments& a) {
   const Experiment& e = experiment_named(a.slug);
   make_output_folder(a.out);
   catch_interrupts();
-  const Reproduction r = run_experiment(e, a);
+  Text text(a);
+  const Reproduction r = run_experiment(e, a, text);
   const OrderedJson json = json_of(r);
   write(r, json, a);
   if (a.json) return print(json.dump(2) + "\n");
@@ -197,9 +232,11 @@ void add_reproduce(Options& verb) {
   verb.flag("--list", a->list, "the systems with their claims");
   verb.flag("--all", a->all, "every system, and reproductions.md and .json in the folder --docs");
   verb.add("--seeds", a->seeds, "runs with different random numbers").range(1, 1000).show_default();
-  verb.add("--budget", a->budget, "fast: at most 5 minutes a seed on two cores")
+  verb.add("--budget", a->budget,
+           "fast: at most 5 minutes a seed on two cores; full: larger models on real text")
       .one_of({"fast", "full"})
       .show_default();
+  verb.add("--data", a->data, "folder with the text of the budget full; $GATEWRIGHT_DATA when left out");
   verb.flag("--tune", a->tune, "also with every arm's best learning rate of a grid");
   verb.add("--out", a->out, "folder for SYSTEM.json, .csv and .svg").show_default();
   verb.add("--docs", a->docs, "with --all, folder for the table of all systems").show_default();

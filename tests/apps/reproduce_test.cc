@@ -39,6 +39,18 @@ TEST(Reproduce, RefusesWhatItDoesNotKnow) {
   refused({"dynamic-moe", "--all"}, "leave out dynamic-moe");
 }
 
+TEST(Reproduce, NeedsRealTextForTheBudgetFull) {
+  TemporaryFolder folder;
+  const CommandResult missing = run({"reproduce", "dynamic-moe", "--budget", "full", "--data",
+                                     folder.path().string(), "--out", folder.path().string()});
+  EXPECT_EQ(missing.code, 1);
+  EXPECT_THAT(missing.err, HasSubstr("text/gsm8k_test.jsonl.gz"));
+  const CommandResult none =
+      run({"reproduce", "blockffn", "--budget", "full", "--out", folder.path().string()});
+  EXPECT_EQ(none.code, 1);
+  EXPECT_THAT(none.err, HasSubstr("blockffn has the budget fast only"));
+}
+
 TEST(Reproduce, FindsOutFirstThatItsFolderIsNone) {
   TemporaryFolder folder;
   const CommandResult r =
