@@ -51,7 +51,8 @@ std::vector<std::string> documents_of(const fs::path& file, const std::vector<co
     for (const char* key : keys) {
       require(row.is_object() && row.contains(key) && row[key].is_string(), "{}: line {} has no text '{}'",
               file.string(), line, key);
-      document += (document.empty() ? "" : "\n") + row[key].get<std::string>();
+      if (!document.empty()) document.push_back('\n');
+      document.append(row[key].get_ref<const std::string&>());
     }
     documents.push_back(std::move(document));
     begin = end + 1;
