@@ -1,42 +1,17 @@
 #include "gatewright/kernels/cpu/packed_gemm.h"
 
-#include "gatewright/base/cpu_targets.h"
+#include <algorithm>
+
 #include "gatewright/base/parallel.h"
 #include "gatewright/formats/block_types.h"
 #include "gatewright/kernels/cpu/gemm.h"
+#include "gatewright/kernels/cpu/packed_dot.h"
 #include "gatewright/kernels/cpu/scratch.h"
 
-#undef HWY_TARGET_INCLUDE
-#define HWY_TARGET_INCLUDE "gatewright/kernels/cpu/packed_gemm.cc"
-#include "hwy/foreach_target.h"
-// After foreach_target.h, which includes this file again for each target.
-#include "gatewright/kernels/cpu/row_lanes-inl.h"
-
-HWY_BEFORE_NAMESPACE();
 namespace gatewright::kernels {
-namespace HWY_NAMESPACE {
-
-/// c[i * stride] = the product of row i of a [m, columns] with one row.
-void multiply_row(int64_t m, int64_t columns, const float* a, const float* row, float* c, int64_t stride) {
-  for (int64_t i = 0; i < m; ++i) {
-    const float* x = a + i * columns;
-    c[i * stride] = sum_lanes(columns, [=](auto d, int64_t q) HWY_ATTR {
-      return hn::Mul(hn::LoadU(d, x + q), hn::LoadU(d, row + q));
-    });
-  }
-}
-
-}  // namespace HWY_NAMESPACE
-}  // namespace gatewright::kernels
-HWY_AFTER_NAMESPACE();
-
-#if HWY_ONCE
-namespace gatewright::kernels {
-HWY_EXPORT(multiply_row);
-
 namespace {
 
-constexpr int64_t kFewRows = 8;                     // of a: each row of b is used so often, and never stored
+constexpr int64_t kFewRows = 8;  // of a: a row of b is multiplied as it is unpacked, never stored
 constexpr int64_t kBlockFloats = int64_t{1} << 17;  // of b unpacked at once, in a thread's own cache
 constexpr int64_t kFewestRowsAtOnce = 32;
 
@@ -56,15 +31,9 @@ int64_t rows_at_once(const PackedRows& b) {
 
 void packed_gemm_nt(int64_t m, const float* a, const PackedRows& b, float* c) {
   if (m == 0) return;
-  if (m <= kFewRows) {
-    return parallel_for(0, b.rows, 16, [&](int64_t begin, int64_t end) {
-      Scratch scratch;
-      float* row = scratch.floats(b.columns);
-      for (int64_t r = begin; r < end; ++r) {
-        unpack_rows(b, r, 1, row);
-        HWY_DYNAMIC_DISPATCH(multiply_row)(m, b.columns, a, row, c + r, b.rows);
-      }
-    });
+  if (m <= kFewRows && has_packed_dot(b.type)) {
+    return parallel_for(0, b.rows, 16,
+                        [&](int64_t begin, int64_t end) { packed_dot(m, a, b, begin, end, c); });
   }
   const int64_t block = rows_at_once(b), blocks = (b.rows + block - 1) / block;
   parallel_for(0, blocks, 1, [&](int64_t begin, int64_t end) {
@@ -92,4 +61,3 @@ void packed_gemm_nn(int64_t m, const float* a, const PackedRows& b, float* c) {
 }
 
 }  // namespace gatewright::kernels
-#endif

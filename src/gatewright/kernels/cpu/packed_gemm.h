@@ -16,7 +16,8 @@ struct PackedRows {
   const std::byte* data = nullptr;
 };
 
-/// c [m, b.rows] = a [m, b.columns] b^T; all contiguous, float32. The same sums in any number of threads.
+/// c [m, b.rows] = a [m, b.columns] b^T; all contiguous, float32. The same sums in any number of threads, and
+/// up to m = 8 a row's are those it has alone.
 void packed_gemm_nt(int64_t m, const float* a, const PackedRows& b, float* c);
 /// c [m, b.columns] = a [m, b.rows] b.
 void packed_gemm_nn(int64_t m, const float* a, const PackedRows& b, float* c);
