@@ -5,7 +5,9 @@
 #include <cmath>
 
 #include "gatewright/base/error.h"
+#include "gatewright/base/parallel.h"
 #include "random_tensors.h"
+#include "tests/kernels/each_target.h"
 
 namespace gatewright {
 namespace {
@@ -95,6 +97,51 @@ TEST(AttentionWithCache, GivesWhatOnePassGives) {
     }
     EXPECT_EQ(cache.length, 150);
   }
+}
+
+TEST(AttentionWithCache, OfFewQueriesAgreesWithTheWholeSquareOnEveryTarget) {
+  RandomStream random(4, "cache");
+  const int64_t length = 41, heads = 6;
+  for (const int64_t dim : {4, 24, 80}) {
+    const Tensor q = normals({2, length, heads, dim}, random), k = normals({2, length, 3, dim}, random);
+    const Tensor v = normals({2, length, 3, dim}, random), sinks = normals({heads}, random);
+    const Tensor first = random_boundaries(2, length, random);
+    kernels::for_each_target([&] {
+      for (const AttentionMask& mask : {AttentionMask{}, AttentionMask{.first_key = first, .scale = 0.7},
+                                        AttentionMask{.window = 7, .sinks = sinks}}) {
+        const Tensor whole = attention_by_tensor_operations(q, k, v, mask);
+        KeyValueCache cache;
+        int64_t at = 0;
+        for (const int64_t count : {3, 1, 8, 5, 1, 23}) {
+          const auto part = [&](const Tensor& t) { return t.narrow(1, at, count); };
+          AttentionMask of_part = mask;
+          if (mask.first_key.defined()) of_part.first_key = part(mask.first_key);
+          EXPECT_LT(difference(attention_with_cache(part(q), part(k), part(v), cache, of_part), part(whole)),
+                    1e-5)
+              << dim << " from " << at;
+          at += count;
+        }
+      }
+    });
+  }
+}
+
+TEST(AttentionWithCache, GivesTheSameBitsWithAnyNumberOfThreads) {
+  RandomStream random(5, "cache");
+  const int64_t length = 700;
+  const Tensor q = normals({1, length, 9, 64}, random), k = normals({1, length, 3, 64}, random);
+  const Tensor v = normals({1, length, 3, 64}, random);
+  const auto last = [&](int threads) {
+    set_num_threads(threads);
+    KeyValueCache cache;
+    append(cache, k.narrow(1, 0, length - 1), v.narrow(1, 0, length - 1));
+    const auto part = [&](const Tensor& t) { return t.narrow(1, length - 1, 1); };
+    return attention_with_cache(part(q), part(k), part(v), cache);
+  };
+  const int before = num_threads();
+  const Tensor alone = last(1);
+  for (const int threads : {2, 3, 9}) EXPECT_TRUE(at::equal(last(threads), alone)) << threads;
+  set_num_threads(before);
 }
 
 TEST(Attention, RefusesHeadsThatDoNotDivide) {

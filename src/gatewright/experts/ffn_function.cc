@@ -123,14 +123,17 @@ struct KernelFfn : torch::autograd::Function<KernelFfn> {
   }
 };
 
-void check_shapes(const Tensor& hidden, const Assignment& assignment, const FfnTensors& p) {
-  require(hidden.dim() == 2 && hidden.size(0) == assignment.num_tokens,
-          "[experts] hidden states of shape [{}, H] expected, got {} dimensions and {} rows",
-          assignment.num_tokens, hidden.dim(), hidden.dim() > 0 ? hidden.size(0) : 0);
+void check_shapes(const Tensor& hidden, int64_t tokens, int64_t experts, const FfnTensors& p) {
+  require(hidden.dim() == 2 && hidden.size(0) == tokens,
+          "[experts] hidden states of shape [{}, H] expected, got {} dimensions and {} rows", tokens,
+          hidden.dim(), hidden.dim() > 0 ? hidden.size(0) : 0);
   require(
-      p.up.dim() == 3 && p.up.size(0) == assignment.num_experts() && input_width(p.up) == hidden.size(1),
+      p.up.dim() == 3 && p.up.size(0) == experts && input_width(p.up) == hidden.size(1),
       "[experts] parameters for {} experts and hidden size {} expected, got {} experts and hidden size {}",
-      assignment.num_experts(), hidden.size(1), p.up.size(0), input_width(p.up));
+      experts, hidden.size(1), p.up.size(0), input_width(p.up));
+}
+void check_shapes(const Tensor& hidden, const Assignment& assignment, const FfnTensors& p) {
+  check_shapes(hidden, assignment.num_tokens, assignment.num_experts(), p);
 }
 
 /// (u + 1) g sigmoid(1.702 g) with g = min(gate, 7) and u = up in +- 7.
@@ -138,6 +141,32 @@ Tensor clamped_swiglu(const Tensor& gate, const Tensor& up) {
   constexpr double kLimit = 7, kSlope = 1.702;
   const Tensor g = gate.clamp_max(kLimit);
   return (up.clamp(-kLimit, kLimit) + 1) * g * at::sigmoid(kSlope * g);
+}
+
+/// Expert e of rows x, in plain tensor operations.
+Tensor one_expert(const Tensor& x, const FfnTensors& parameters, int64_t e, Activation activation,
+                  const std::function<Tensor(const Tensor&)>& after_activation, ProductObserver* observer) {
+  const auto linear = [&](const Tensor& rows, const Tensor& weights, const Tensor& biases) {
+    if (observer) observer->see(weights, e, rows);
+    const Tensor product = is_packed(weights) ? packed_product(rows, weights, e)
+                                              : at::mm(rows, weights[e].to(rows.scalar_type()).t());
+    return biases.defined() ? product + biases[e].to(product.scalar_type()) : product;
+  };
+  const Tensor up = linear(x, parameters.up, parameters.up_bias);
+  Tensor h;
+  if (activation == Activation::swiglu) {
+    h = at::silu(linear(x, parameters.gate, parameters.gate_bias)) * up;
+  } else if (activation == Activation::clamped_swiglu) {
+    h = clamped_swiglu(linear(x, parameters.gate, parameters.gate_bias), up);
+  } else if (activation == Activation::gelu) {
+    h = 0.5 * up * (1 + at::erf(up / std::numbers::sqrt2));
+  } else if (activation == Activation::silu) {
+    h = at::silu(up);
+  } else {
+    h = at::relu(up);
+  }
+  if (after_activation) h = after_activation(h);
+  return linear(h, parameters.down, parameters.down_bias);
 }
 
 }  // namespace
@@ -162,12 +191,6 @@ Tensor expert_ffn_by_tensor_operations(const Tensor& hidden, const Assignment& a
                                        const std::function<Tensor(const Tensor&)>& after_activation,
                                        ProductObserver* observer) {
   check_shapes(hidden, assignment, parameters);
-  const auto linear = [&](const Tensor& x, const Tensor& weights, const Tensor& biases, int64_t e) {
-    if (observer) observer->see(weights, e, x);
-    const Tensor product =
-        is_packed(weights) ? packed_product(x, weights, e) : at::mm(x, weights[e].to(x.scalar_type()).t());
-    return biases.defined() ? product + biases[e].to(product.scalar_type()) : product;
-  };
   const Tensor begin = assignment.expert_begin.to(at::kCPU);
   const int64_t* first = begin.data_ptr<int64_t>();
   const Tensor rows = hidden.index_select(0, assignment.token);
@@ -176,21 +199,7 @@ Tensor expert_ffn_by_tensor_operations(const Tensor& hidden, const Assignment& a
     const int64_t count = first[e + 1] - first[e];
     if (count == 0) continue;
     const Tensor x = rows.narrow(0, first[e], count);
-    const Tensor up = linear(x, parameters.up, parameters.up_bias, e);
-    Tensor h;
-    if (activation == Activation::swiglu) {
-      h = at::silu(linear(x, parameters.gate, parameters.gate_bias, e)) * up;
-    } else if (activation == Activation::clamped_swiglu) {
-      h = clamped_swiglu(linear(x, parameters.gate, parameters.gate_bias, e), up);
-    } else if (activation == Activation::gelu) {
-      h = 0.5 * up * (1 + at::erf(up / std::numbers::sqrt2));
-    } else if (activation == Activation::silu) {
-      h = at::silu(up);
-    } else {
-      h = at::relu(up);
-    }
-    if (after_activation) h = after_activation(h);
-    const Tensor y = linear(h, parameters.down, parameters.down_bias, e);
+    const Tensor y = one_expert(x, parameters, e, activation, after_activation, observer);
     const Tensor weight = assignment.weight.narrow(0, first[e], count).to(y.scalar_type());
     out = out.index_add(0, assignment.token.narrow(0, first[e], count),
                         (y * weight.unsqueeze(1)).to(out.scalar_type()));
@@ -200,19 +209,25 @@ Tensor expert_ffn_by_tensor_operations(const Tensor& hidden, const Assignment& a
 
 Tensor dense_ffn(const Tensor& hidden, const FfnTensors& parameters, Activation activation,
                  const Tensor& weight, bool recompute, ProductObserver* observer) {
-  const int64_t tokens = hidden.size(0);
-  const auto ids = hidden.options().dtype(at::kLong);
-  const Assignment all = {
-      .expert_begin = at::arange(2, ids) * tokens,
-      .token = at::arange(tokens, ids),
-      .weight = weight.defined() ? weight : at::ones({tokens}, hidden.options().dtype(at::kFloat)),
-      .num_tokens = tokens};
   const auto stack_of_one = [](const Tensor& t) {
     return !t.defined() ? t : is_packed(t) ? stack_of_packed(t) : t.unsqueeze(0);
   };
   const FfnTensors stacks = {stack_of_one(parameters.gate),    stack_of_one(parameters.up),
                              stack_of_one(parameters.down),    stack_of_one(parameters.gate_bias),
                              stack_of_one(parameters.up_bias), stack_of_one(parameters.down_bias)};
+  const int64_t tokens = hidden.size(0);
+  if (observer || !ffn_has_kernel(hidden, stacks, activation)) {
+    // Every token is the one expert's: nothing to gather.
+    check_shapes(hidden, tokens, 1, stacks);
+    const Tensor y = one_expert(hidden, stacks, 0, activation, {}, observer);
+    return (weight.defined() ? y * weight.to(y.scalar_type()).unsqueeze(1) : y).to(hidden.scalar_type());
+  }
+  const auto ids = hidden.options().dtype(at::kLong);
+  const Assignment all = {
+      .expert_begin = at::arange(2, ids) * tokens,
+      .token = at::arange(tokens, ids),
+      .weight = weight.defined() ? weight : at::ones({tokens}, hidden.options().dtype(at::kFloat)),
+      .num_tokens = tokens};
   return expert_ffn(hidden, all, stacks, activation, recompute, observer);
 }
 

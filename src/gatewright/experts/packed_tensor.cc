@@ -32,14 +32,17 @@ kernels::PackedRows rows_of(const PackedMatrix& m) {
   return {.type = m.type, .rows = m.rows, .columns = m.columns, .data = m.data};
 }
 
+Tensor product_with(const Tensor& x, const PackedMatrix& m) {
+  const Tensor out = at::empty({x.size(0), m.rows}, x.options());
+  kernels::packed_gemm_nt(x.size(0), x.data_ptr<float>(), rows_of(m), out.data_ptr<float>());
+  return out;
+}
+
 struct PackedProduct : torch::autograd::Function<PackedProduct> {
   static Tensor forward(AutogradContext* context, const Tensor& x, const Tensor& weight, int64_t index) {
-    const PackedMatrix& m = packed_matrices(weight)[static_cast<size_t>(index)];
-    const Tensor out = at::empty({x.size(0), m.rows}, x.options());
-    kernels::packed_gemm_nt(x.size(0), x.data_ptr<float>(), rows_of(m), out.data_ptr<float>());
     context->saved_data["weight"] = weight;
     context->saved_data["index"] = index;
-    return out;
+    return product_with(x, packed_matrices(weight)[static_cast<size_t>(index)]);
   }
 
   static variable_list backward(AutogradContext* context, variable_list grads) {
@@ -100,6 +103,9 @@ int64_t input_width(const Tensor& weight) {
 Tensor packed_product(const Tensor& x, const Tensor& weight, int64_t index) {
   require(x.dim() == 2 && x.is_cpu() && x.scalar_type() == at::kFloat && x.size(1) == input_width(weight),
           "[packed] packed weights multiply float32 rows of {} values on the CPU", input_width(weight));
+  // A node of the graph costs as much as a small product.
+  if (!at::GradMode::is_enabled())
+    return product_with(x.contiguous(), packed_matrices(weight)[static_cast<size_t>(index)]);
   return PackedProduct::apply(x.contiguous(), weight, index);
 }
 

@@ -5,6 +5,7 @@
 
 #include "gatewright/base/error.h"
 #include "gatewright/kernels/cpu/attention.h"
+#include "gatewright/kernels/cpu/cached_attention.h"
 
 namespace gatewright {
 namespace {
@@ -101,6 +102,35 @@ struct CpuAttention : torch::autograd::Function<CpuAttention> {
   }
 };
 
+/// With more, products of matrices are faster.
+constexpr int64_t kFewQueries = 8;
+
+bool cache_has_kernel(const Tensor& q, const KeyValueCache& cache) {
+  return q.size(1) <= kFewQueries && q.is_cpu() && q.scalar_type() == at::kFloat &&
+         cache.keys.scalar_type() == at::kFloat && cache.values.scalar_type() == at::kFloat;
+}
+
+/// The last q.size(1) tokens of the cache attend to all of it.
+Tensor attend_to_cache(const Tensor& q, const KeyValueCache& cache, const AttentionMask& mask) {
+  const Tensor queries = q.contiguous(), out = at::empty_like(queries);
+  const Tensor first = mask.first_key.defined() ? mask.first_key.to(at::kInt).contiguous() : Tensor(),
+               sinks = mask.sinks.defined() ? mask.sinks.to(at::kFloat).contiguous() : Tensor();
+  kernels::cached_attention({.batch = q.size(0),
+                             .queries = q.size(1),
+                             .heads = q.size(2),
+                             .kv_heads = cache.keys.size(2),
+                             .head_dim = q.size(3),
+                             .capacity = cache.keys.size(1),
+                             .before = cache.length - q.size(1),
+                             .window = mask.window,
+                             .scale = static_cast<float>(scale_of(mask, q.size(3))),
+                             .first_key = first.defined() ? first.data_ptr<int32_t>() : nullptr,
+                             .sinks = sinks.defined() ? sinks.data_ptr<float>() : nullptr},
+                            queries.data_ptr<float>(), cache.keys.data_ptr<float>(),
+                            cache.values.data_ptr<float>(), out.data_ptr<float>());
+  return out;
+}
+
 }  // namespace
 
 Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const AttentionMask& mask) {
@@ -151,6 +181,7 @@ Tensor attention_with_cache(const Tensor& q, const Tensor& k, const Tensor& v, K
   const int64_t before = cache.length;
   append(cache, k, v);
   if (before == 0) return attention(q, k, v, mask);
+  if (cache_has_kernel(q, cache)) return attend_to_cache(q, cache, mask);
   return attend(q, cache.keys.narrow(1, 0, cache.length), cache.values.narrow(1, 0, cache.length), mask,
                 before);
 }

@@ -26,14 +26,25 @@ variable_list gradients(const Tensor& sum, const Tensor& weight, const Tensor& i
   return {grad_x, grad_weight};
 }
 
+struct Normed {
+  Tensor sum, out, inverse;
+};
+/// Of x, or with delta of x + delta.
+Normed normed(const Tensor& x, const Tensor& delta, const Tensor& weight, double epsilon) {
+  const kernels::RmsNormSizes s = sizes_of(x, epsilon);
+  const Normed n = {delta.defined() ? at::empty_like(x) : x, at::empty_like(x),
+                    at::empty({s.rows}, x.options())};
+  kernels::rms_norm_forward(s, x.data_ptr<float>(), delta.defined() ? delta.data_ptr<float>() : nullptr,
+                            weight.data_ptr<float>(), delta.defined() ? n.sum.data_ptr<float>() : nullptr,
+                            n.out.data_ptr<float>(), n.inverse.data_ptr<float>());
+  return n;
+}
+
 struct CpuRmsNorm : torch::autograd::Function<CpuRmsNorm> {
   static Tensor forward(AutogradContext* context, const Tensor& x, const Tensor& weight, double epsilon) {
-    const kernels::RmsNormSizes s = sizes_of(x, epsilon);
-    const Tensor out = at::empty_like(x), inverse = at::empty({s.rows}, x.options());
-    kernels::rms_norm_forward(s, x.data_ptr<float>(), nullptr, weight.data_ptr<float>(), nullptr,
-                              out.data_ptr<float>(), inverse.data_ptr<float>());
-    context->save_for_backward({x, weight, inverse});
-    return out;
+    const Normed n = normed(x, Tensor(), weight, epsilon);
+    context->save_for_backward({x, weight, n.inverse});
+    return n.out;
   }
 
   static variable_list backward(AutogradContext* context, variable_list grads) {
@@ -46,12 +57,9 @@ struct CpuRmsNorm : torch::autograd::Function<CpuRmsNorm> {
 struct CpuAddRmsNorm : torch::autograd::Function<CpuAddRmsNorm> {
   static variable_list forward(AutogradContext* context, const Tensor& x, const Tensor& delta,
                                const Tensor& weight, double epsilon) {
-    const kernels::RmsNormSizes s = sizes_of(x, epsilon);
-    const Tensor sum = at::empty_like(x), out = at::empty_like(x), inverse = at::empty({s.rows}, x.options());
-    kernels::rms_norm_forward(s, x.data_ptr<float>(), delta.data_ptr<float>(), weight.data_ptr<float>(),
-                              sum.data_ptr<float>(), out.data_ptr<float>(), inverse.data_ptr<float>());
-    context->save_for_backward({sum, weight, inverse});
-    return {sum, out};
+    const Normed n = normed(x, delta, weight, epsilon);
+    context->save_for_backward({n.sum, weight, n.inverse});
+    return {n.sum, n.out};
   }
 
   static variable_list backward(AutogradContext* context, variable_list grads) {
@@ -75,8 +83,9 @@ void check(const Tensor& x, const Tensor& weight) {
 
 Tensor rms_norm(const Tensor& x, const Tensor& weight, double epsilon) {
   check(x, weight);
-  return norm_has_kernel(x, weight) ? CpuRmsNorm::apply(x.contiguous(), weight.contiguous(), epsilon)
-                                    : rms_norm_by_tensor_operations(x, weight, epsilon);
+  if (!norm_has_kernel(x, weight)) return rms_norm_by_tensor_operations(x, weight, epsilon);
+  if (!at::GradMode::is_enabled()) return normed(x.contiguous(), Tensor(), weight.contiguous(), epsilon).out;
+  return CpuRmsNorm::apply(x.contiguous(), weight.contiguous(), epsilon);
 }
 
 SumAndNorm add_rms_norm(const Tensor& x, const Tensor& delta, const Tensor& weight, double epsilon) {
@@ -85,6 +94,10 @@ SumAndNorm add_rms_norm(const Tensor& x, const Tensor& delta, const Tensor& weig
   if (!norm_has_kernel(x, weight) || delta.scalar_type() != at::kFloat) {
     const Tensor sum = x + delta;
     return {sum, rms_norm(sum, weight, epsilon)};
+  }
+  if (!at::GradMode::is_enabled()) {
+    Normed n = normed(x.contiguous(), delta.contiguous(), weight.contiguous(), epsilon);
+    return {std::move(n.sum), std::move(n.out)};
   }
   const variable_list result =
       CpuAddRmsNorm::apply(x.contiguous(), delta.contiguous(), weight.contiguous(), epsilon);

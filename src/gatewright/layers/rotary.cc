@@ -1,5 +1,8 @@
 #include "gatewright/layers/rotary.h"
 
+#include <algorithm>
+#include <span>
+
 #include "gatewright/base/error.h"
 #include "gatewright/kernels/cpu/rotary.h"
 
@@ -60,10 +63,14 @@ Tensor rotary(const Tensor& x, const RotaryTable& table, const Tensor& positions
   require(positions.dim() == 2 && positions.size(0) == x.size(0) && positions.size(1) == x.size(1),
           "[rotary] positions must be [{}, {}]", x.size(0), x.size(1));
   if (rotary_has_kernel(x, table, positions, order)) {
-    require(positions.numel() == 0 || (positions.min().item<int64_t>() >= 0 &&
-                                       positions.max().item<int64_t>() < table.cosine.size(0)),
-            "[rotary] positions must lie in 0..{}, the length of the table", table.cosine.size(0) - 1);
-    return CpuRotary::apply(x.contiguous(), table.cosine, table.sine, positions.contiguous());
+    const Tensor plain = positions.contiguous();
+    const int64_t length = table.cosine.size(0);
+    const std::span ids(plain.data_ptr<int64_t>(), static_cast<size_t>(plain.numel()));
+    require(std::ranges::all_of(ids, [&](int64_t id) { return id >= 0 && id < length; }),
+            "[rotary] positions must lie in 0..{}, the length of the table", length - 1);
+    if (!at::GradMode::is_enabled())
+      return CpuRotary::turned(x.contiguous(), table.cosine, table.sine, plain, 1);
+    return CpuRotary::apply(x.contiguous(), table.cosine, table.sine, plain);
   }
   return rotary_by_tensor_operations(x, table, positions, order);
 }
