@@ -94,7 +94,7 @@ void run_arm(const Arm& arm, uint64_t seed, int64_t done_before, const Scale& sc
 }
 
 void run(uint64_t seed, Recorder& recorder) {
-  const Scale scale = recorder.real_text() ? full_scale(64) : kFast;
+  const Scale scale = recorder.scale(kFast, 64);
   int64_t done = 0;
   for (const Arm& arm : kArms) {
     run_arm(arm, seed, done, scale, recorder);

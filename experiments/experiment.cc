@@ -39,8 +39,8 @@ std::vector<double> seed_by_seed(const Series& first, const Series& second, auto
 }  // namespace
 
 Recorder::Recorder(std::function<void(double done)> done, std::map<std::string, double> learning_rates,
-                   const RealText* text)
-    : done_(std::move(done)), learning_rates_(std::move(learning_rates)), text_(text) {}
+                   const FullBudget* full)
+    : done_(std::move(done)), learning_rates_(std::move(learning_rates)), full_(full) {}
 
 void Recorder::add(const std::string& arm, const std::string& metric, double value) {
   measured_.push_back({arm, metric, value});
@@ -49,6 +49,12 @@ void Recorder::add(const std::string& arm, const std::string& metric, double val
 double Recorder::learning_rate(const std::string& arm, double otherwise) const {
   const auto tuned = learning_rates_.find(arm);
   return tuned == learning_rates_.end() ? otherwise : tuned->second;
+}
+
+Scale FullBudget::scale_of(int64_t width) const {
+  Scale result = scale;
+  result.width = width;
+  return result;
 }
 
 double Series::mean() const {
@@ -72,6 +78,10 @@ void Results::add(const std::vector<Recorder::Measured>& seed) {
     it->values.push_back(m.value);
   }
   ++seeds_;
+}
+
+bool Results::has(const std::string& arm, const std::string& metric) const {
+  return std::ranges::any_of(series_, [&](const Series& s) { return s.arm == arm && s.metric == metric; });
 }
 
 const Series& Results::at(const std::string& arm, const std::string& metric) const {

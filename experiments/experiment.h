@@ -9,24 +9,39 @@
 #include <string>
 #include <vector>
 
+#include "experiments/scale.h"
+
 namespace gatewright::experiments {
 
 class RealText;
+
+/// What the budget full gives: real text, and larger models.
+struct FullBudget {
+  const RealText& text;
+  Scale scale = full_scale();
+  /// With experts of this width.
+  Scale scale_of(int64_t width) const;
+};
 
 /// What the experiment of one seed is given and where it leaves its numbers.
 class Recorder {
  public:
   /// done: called with the share of the seed's work that is done, in [0, 1]; may throw to end the experiment.
-  /// text: with the budget full, what the experiment trains on instead of generated text.
+  /// full: null with the budget fast.
   explicit Recorder(std::function<void(double done)> done, std::map<std::string, double> learning_rates = {},
-                    const RealText* text = nullptr);
+                    const FullBudget* full = nullptr);
 
   void add(const std::string& arm, const std::string& metric, double value);
   void progress(double done) const { done_(done); }
   /// The arm's learning rate: `otherwise`, the experiment's own, unless the arm was tuned.
   double learning_rate(const std::string& arm, double otherwise) const;
-  /// Null with the budget fast.
-  const RealText* real_text() const { return text_; }
+  /// Null with the budget fast, as is the text.
+  const FullBudget* full() const { return full_; }
+  const RealText* real_text() const { return full_ ? &full_->text : nullptr; }
+  /// `fast`, or with the budget full its scale, with experts of this width.
+  Scale scale(const Scale& fast, int64_t full_width) const {
+    return full_ ? full_->scale_of(full_width) : fast;
+  }
 
   struct Measured {
     std::string arm, metric;
@@ -37,7 +52,7 @@ class Recorder {
  private:
   std::function<void(double)> done_;
   std::map<std::string, double> learning_rates_;
-  const RealText* text_;
+  const FullBudget* full_;
   std::vector<Measured> measured_;
 };
 
@@ -63,6 +78,7 @@ class Results {
   const std::vector<Series>& series() const { return series_; }
   /// Fails when there is none.
   const Series& at(const std::string& arm, const std::string& metric) const;
+  bool has(const std::string& arm, const std::string& metric) const;
   double mean(const std::string& arm, const std::string& metric) const { return at(arm, metric).mean(); }
   int64_t seeds() const { return seeds_; }
 
@@ -89,9 +105,9 @@ struct Experiment {
   std::string criterion;          // when the claim counts as reproduced here
   std::vector<std::string> arms;  // what is compared
   double budget_seconds;          // about what one seed takes on two cores
-  double full_seconds = 0;  // the same with the budget full, a larger model on real text; 0: there is none
-  std::string tuned_by;     // metric by which --tune chooses an arm's learning rate: the smaller the better
-  double learning_rate;     // of every arm
+  double full_seconds;            // the same with the budget full, a larger model on real text
+  std::string tuned_by;  // metric by which --tune chooses an arm's learning rate: the smaller the better
+  double learning_rate;  // of every arm
   void (*run)(uint64_t seed, Recorder& recorder);
   std::vector<Finding> (*judge)(const Results& results);
 };

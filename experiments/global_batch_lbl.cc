@@ -50,12 +50,6 @@ Domains make_domains(const RealText* text, RandomStream& random) {
   return generated_domains(std::move(domains), kVocabulary);
 }
 
-Batch text_of(const Language& domain, int64_t count, int64_t length, RandomStream& random) {
-  std::vector<std::vector<int32_t>> rows;
-  for (int64_t r = 0; r < count; ++r) rows.push_back(domain.sequence(length, random));
-  return batch_of(rows);
-}
-
 using Shares = std::vector<double>;  // of an expert in the choices of a domain
 
 Shares shares_of(const RoutingRecord& record) {
@@ -90,7 +84,7 @@ void measure(const Arm& arm, SmallModel& model, const Domains& domains, const Sc
   double loss = 0;
   std::vector<std::vector<Shares>> layers;  // [layer][domain]
   for (const auto& domain : domains.fresh) {
-    const auto result = model.evaluate(text_of(*domain, scale.fresh_rows, scale.length, fresh));
+    const auto result = model.evaluate(text_of({domain}, scale.fresh_rows, scale.length, fresh));
     loss += result.cross_entropy / kDomains;
     layers.resize(result.routing.size());
     for (size_t l = 0; l < layers.size(); ++l) layers[l].push_back(shares_of(result.routing[l]));
@@ -108,7 +102,7 @@ void measure(const Arm& arm, SmallModel& model, const Domains& domains, const Sc
 }
 
 void run(uint64_t seed, Recorder& recorder) {
-  const Scale scale = recorder.real_text() ? full_scale(64) : kFast;
+  const Scale scale = recorder.scale(kFast, 64);
   const int64_t rows = recorder.real_text() ? scale.rows / kDomains : scale.rows;  // of a micro-batch
   int64_t done = 0;
   for (const Arm& arm : kArms) {
@@ -120,7 +114,7 @@ void run(uint64_t seed, Recorder& recorder) {
     for (int64_t step = 0; step < scale.steps; ++step) {
       std::vector<Batch> micro_batches;
       for (const auto& domain : domains.training)
-        micro_batches.push_back(text_of(*domain, rows, scale.length, text));
+        micro_batches.push_back(text_of({domain}, rows, scale.length, text));
       model.step(micro_batches);
       recorder.progress(static_cast<double>(++done) / static_cast<double>(std::ssize(kArms) * scale.steps));
     }

@@ -16,10 +16,12 @@ class Language {
   virtual std::vector<int32_t> sequence(int64_t length, RandomStream& random) const = 0;
 };
 
+using Languages = std::vector<std::shared_ptr<const Language>>;
+
 /// The text of several domains: what models are trained on, and what they have not seen.
 struct Domains {
   int64_t vocabulary = 0;
-  std::vector<std::shared_ptr<const Language>> training = {}, fresh = {};
+  Languages training = {}, fresh = {};
 };
 
 /// Generated languages never say the same twice: fresh text is more of it.

@@ -17,20 +17,4 @@ std::vector<SuccessorLanguage> make_markov_domains(RandomStream& random, int64_t
   return domains;
 }
 
-Batch text_of(const std::vector<SuccessorLanguage>& domains, int64_t rows, int64_t length,
-              RandomStream& random) {
-  std::vector<std::vector<int32_t>> text;
-  for (int64_t r = 0; r < rows; ++r)
-    text.push_back(domains[static_cast<size_t>(r % std::ssize(domains))].sequence(length, random));
-  return batch_of(text);
-}
-
-Batch text_of(const std::vector<std::shared_ptr<const Language>>& domains, int64_t rows, int64_t length,
-              RandomStream& random) {
-  std::vector<std::vector<int32_t>> text;
-  for (int64_t r = 0; r < rows; ++r)
-    text.push_back(domains[static_cast<size_t>(r % std::ssize(domains))]->sequence(length, random));
-  return batch_of(text);
-}
-
 }  // namespace gatewright::experiments

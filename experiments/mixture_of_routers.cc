@@ -3,16 +3,25 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <functional>
 #include <utility>
 
 #include "experiments/list.h"
 #include "experiments/markov_domains.h"
+#include "experiments/real_text.h"
 
 namespace gatewright::experiments {
 namespace {
 
-constexpr int64_t kLength = 32, kRows = 16, kSteps = 300, kFresh = 256;
+constexpr Scale kFast = {.hidden_size = 32,
+                         .num_layers = 2,
+                         .width = 96,
+                         .length = 32,
+                         .rows = 16,
+                         .steps = 300,
+                         .fresh_rows = 256};
+constexpr int64_t kFullWidth = 384;
 constexpr double kBaseRate = 3e-3, kLearningRate = 5e-3;
 
 struct Arm {
@@ -27,29 +36,32 @@ constexpr Arm kArms[] = {
     {"MoR", 8, 4, "scorer = \"mixture\"\nnum_routers = 3\ncombination = \"probs\"\n", 3},
     {"MoR of logits", 8, 4, "scorer = \"mixture\"\nnum_routers = 3\ncombination = \"logits\"\n", 3}};
 
-constexpr const char* kModel = "[model]\nhidden_size = 32\nnum_layers = 2\nnum_heads = 4\ninit = 0.1\n";
 constexpr const char* kRouting =
     "init = 0.1\ntop_k = 2\nweights = \"renormalised\"\n"
     "[balance.switch]\nweight = 0.01\nfraction = \"choices\"\nover_layers = \"mean\"\n";
 
 /// The map that the feed-forward's activation reads has the adapters.
-std::string recipe_of(const Arm& arm) {
+std::string recipe_of(const Arm& arm, const Scale& scale) {
   return fmt::format(
-      "{}[experts]\nbank = \"lora\"\nwidth = 96\nnum_experts = {}\nrank = {}\nlora_alpha = {:.1f}\n"
+      "{}[experts]\nbank = \"lora\"\nwidth = {}\nnum_experts = {}\nrank = {}\nlora_alpha = {:.1f}\n"
       "dropout = 0.0\nadapted = [\"gate\"]\n[routing]\n{}{}",
-      kModel, arm.num_experts, arm.rank, 2.0 * static_cast<double>(arm.rank), arm.scorer,
-      arm.num_routers > 0 ? kRouting : "");
+      scale.model_recipe(), scale.width, arm.num_experts, arm.rank, 2.0 * static_cast<double>(arm.rank),
+      arm.scorer, arm.num_routers > 0 ? kRouting : "");
 }
 
-/// Trained on four domains; the adapters then learn others.
-Decoder pretrained_base(uint64_t seed, const std::function<void()>& step_done) {
+/// Four domains that the base is trained on, or four others that the adapters then learn.
+Domains four_domains(const RealText* text, bool of_base, RandomStream& random) {
+  if (text) return text->domains(std::span(RealText::kDomains).subspan(of_base ? 0 : 4, 4));
+  return generated_domains(make_markov_domains(random), kDomainVocabulary);
+}
+
+Decoder pretrained_base(uint64_t seed, const Scale& scale, const RealText* real,
+                        const std::function<void()>& step_done) {
   RandomStream tables(seed, "mixture-of-routers base domains"), text(seed, "mixture-of-routers base text");
-  const std::vector<SuccessorLanguage> domains = make_markov_domains(tables);
-  SmallModel base(std::string(kModel) + "dense_width = 96\n", kDomainVocabulary, seed, kBaseRate, kSteps);
-  for (int64_t step = 0; step < kSteps; ++step) {
-    base.step({text_of(domains, kRows, kLength, text)});
-    step_done();
-  }
+  const Domains domains = four_domains(real, true, tables);
+  SmallModel base(fmt::format("{}dense_width = {}\n", scale.model_recipe(), scale.width), domains.vocabulary,
+                  seed, kBaseRate, scale.steps);
+  train(base, domains.training, scale, text, step_done);
   return std::move(base.decoder());
 }
 
@@ -113,23 +125,22 @@ void measure(const Arm& arm, SmallModel& model, const Batch& fresh, uint64_t see
 }
 
 void run(uint64_t seed, Recorder& recorder) {
+  const Scale scale = recorder.scale(kFast, kFullWidth);
   int64_t done = 0;
   const auto step_done = [&] {
-    recorder.progress(static_cast<double>(++done) / ((std::size(kArms) + 1) * kSteps));
+    recorder.progress(static_cast<double>(++done) /
+                      static_cast<double>((std::ssize(kArms) + 1) * scale.steps));
   };
-  const Decoder base = pretrained_base(seed, step_done);
+  const Decoder base = pretrained_base(seed, scale, recorder.real_text(), step_done);
   RandomStream tables(seed, "mixture-of-routers domains"), unseen(seed, "mixture-of-routers fresh text");
-  const std::vector<SuccessorLanguage> domains = make_markov_domains(tables);
-  const Batch fresh = text_of(domains, kFresh, kLength, unseen);
+  const Domains domains = four_domains(recorder.real_text(), false, tables);
+  const Batch fresh = text_of(domains.fresh, scale.fresh_rows, scale.length, unseen);
   for (const Arm& arm : kArms) {
     RandomStream text(seed, "mixture-of-routers text");
-    SmallModel model(recipe_of(arm), kDomainVocabulary, seed, recorder.learning_rate(arm.name, kLearningRate),
-                     kSteps);
+    SmallModel model(recipe_of(arm, scale), domains.vocabulary, seed,
+                     recorder.learning_rate(arm.name, kLearningRate), scale.steps);
     take_over_base(base, model.decoder());
-    for (int64_t step = 0; step < kSteps; ++step) {
-      model.step({text_of(domains, kRows, kLength, text)});
-      step_done();
-    }
+    train(model, domains.training, scale, text, step_done);
     measure(arm, model, fresh, seed, recorder);
   }
 }
@@ -168,6 +179,7 @@ Experiment mixture_of_routers() {
           "one of three costs at most half of what a wrong single router does",
       .arms = {"LoRA", "one router", "MoR", "MoR of logits"},
       .budget_seconds = 30,
+      .full_seconds = 450,
       .tuned_by = "validation loss",
       .learning_rate = kLearningRate,
       .run = run,

@@ -3,11 +3,13 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <span>
 
 #include "experiments/list.h"
 #include "experiments/markov_domains.h"
+#include "experiments/real_text.h"
 #include "gatewright/evaluate/specialisation.h"
 #include "gatewright/routing/choice/selectors/ranked_capacity.h"
 #include "gatewright/routing/choice/selectors/row_selectors.h"
@@ -15,8 +17,14 @@
 namespace gatewright::experiments {
 namespace {
 
-constexpr int64_t kLength = 64, kRows = 8, kMixedRows = 2, kSteps = 500, kExperts = 8, kTopK = 2;
-constexpr int64_t kFresh = 256, kQuarters = 4;
+constexpr int64_t kExperts = 8, kTopK = 2, kQuarters = 4;
+constexpr Scale kFast = {.hidden_size = 32,
+                         .num_layers = 3,
+                         .width = 16,
+                         .length = 64,
+                         .rows = 8,
+                         .steps = 500,
+                         .fresh_rows = 256};
 constexpr int64_t kCheckpoints[] = {2, 10, 20, 50, 100};  // percent of the steps
 constexpr double kLearningRate = 3e-3, kTrainingFactor = 1.25, kLeastCount = 128;
 
@@ -39,50 +47,53 @@ std::vector<std::string> arm_names() {
 
 /// evaluation_factor: of the capacity outside training; 0: no limit. Routers begin as the authors' do, the
 /// other weights with the spread with which linear maps of this size usually begin.
-std::string recipe_of(double evaluation_factor) {
+std::string recipe_of(double evaluation_factor, const Scale& scale) {
   return fmt::format(
-      "[model]\nhidden_size = 32\nnum_layers = 3\nnum_heads = 4\ninit = 0.1\n"
-      "[experts]\nnum_experts = {}\nwidth = 16\ninit = 0.1\n[routing]\ntop_k = {}\ninit = {:.4f}\n"
+      "{}[experts]\nnum_experts = {}\nwidth = {}\ninit = {:.4g}\n[routing]\ntop_k = {}\ninit = {:.4f}\n"
       "[routing.ranked_capacity]\nfactor = {:.2f}\nevaluation_factor = {:.2f}\n"
       "[balance.switch]\nweight = 0.01\n",
-      kExperts, kTopK, std::sqrt(0.1 / 32), kTrainingFactor, evaluation_factor);
+      scale.model_recipe(), kExperts, scale.width, scale.init(), kTopK,
+      std::sqrt(0.1 / static_cast<double>(scale.hidden_size)), kTrainingFactor, evaluation_factor);
 }
 
-struct Languages {
-  std::vector<SuccessorLanguage> first, second;  // one each
+/// The language that is learned, and one unlike it; of real text, articles in English, and one book in eight
+/// languages.
+Domains two_languages(const RealText* text, RandomStream& random) {
+  if (text) return text->domains(std::array<std::string_view, 2>{"encyclopedia", "languages"});
+  std::vector<SuccessorLanguage> languages = make_markov_domains(random, 2);
+  languages.back().mix_evenly(0.75, {0, 1, 2, 3, 4, 5});
+  return generated_domains(std::move(languages), kDomainVocabulary);
+}
 
-  explicit Languages(RandomStream& random)
-      : first(make_markov_domains(random, 1)), second(make_markov_domains(random, 1)) {
-    second.front().mix_evenly(0.75, {0, 1, 2, 3, 4, 5});
+Batch training_text(const Languages& languages, const Arm& arm, int64_t step, const Scale& scale,
+                    RandomStream& random) {
+  const bool mixed = 100 * step >= arm.mixed_from * scale.steps && 100 * step < arm.mixed_to * scale.steps;
+  std::vector<std::vector<int32_t>> rows;
+  for (int64_t r = 0; r < scale.rows; ++r) {
+    const auto& language = mixed && r < scale.rows / 4 ? languages.back() : languages.front();
+    rows.push_back(language->sequence(scale.length, random));
   }
-  Batch training(const Arm& arm, int64_t step, RandomStream& random) const {
-    const bool mixed = 100 * step >= arm.mixed_from * kSteps && 100 * step < arm.mixed_to * kSteps;
-    std::vector<std::vector<int32_t>> rows;
-    for (int64_t r = 0; r < kRows; ++r) {
-      const auto& language = mixed && r < kMixedRows ? second : first;
-      rows.push_back(language.front().sequence(kLength, random));
-    }
-    return batch_of(rows);
-  }
-};
+  return batch_of(rows);
+}
 
 /// First choices of each expert, capacities aside, by token id and by position: one of each a routed layer.
 struct FirstChoices {
   std::vector<KeyCounts> by_token, by_position;
 };
 
-FirstChoices first_choices(const std::vector<RoutingRecord>& routing, const Batch& text) {
+FirstChoices first_choices(const std::vector<RoutingRecord>& routing, const Batch& text, int64_t vocabulary) {
   const Tensor tokens = text.tokens.contiguous();
+  const int64_t length = text.length();
   const auto* token = tokens.data_ptr<int64_t>();
   FirstChoices result;
   for (const RoutingRecord& record : routing) {
     const Tensor best = record.scores.probabilities.argmax(-1).contiguous();
     const auto* expert = best.data_ptr<int64_t>();
-    KeyCounts by_token(kDomainVocabulary, std::vector<double>(kExperts)),
-        by_position(kLength, std::vector<double>(kExperts));
+    KeyCounts by_token(static_cast<size_t>(vocabulary), std::vector<double>(kExperts)),
+        by_position(static_cast<size_t>(length), std::vector<double>(kExperts));
     for (int64_t t = 0; t < best.numel(); ++t) {
       ++by_token[static_cast<size_t>(token[t])][static_cast<size_t>(expert[t])];
-      ++by_position[static_cast<size_t>(t % kLength)][static_cast<size_t>(expert[t])];
+      ++by_position[static_cast<size_t>(t % length)][static_cast<size_t>(expert[t])];
     }
     result.by_token.push_back(std::move(by_token));
     result.by_position.push_back(std::move(by_position));
@@ -115,7 +126,7 @@ double mean_overlap(const std::vector<KeyCounts>& a, const std::vector<KeyCounts
 }
 
 /// The share of choices that the capacities dropped in each quarter of the sequences, as a mean over layers.
-std::vector<double> dropped_by_quarter(const std::vector<RoutingRecord>& routing) {
+std::vector<double> dropped_by_quarter(const std::vector<RoutingRecord>& routing, int64_t sequences) {
   std::vector<double> mean(kQuarters);
   for (const RoutingRecord& record : routing) {
     const Tensor p = record.scores.probabilities.contiguous();
@@ -125,15 +136,16 @@ std::vector<double> dropped_by_quarter(const std::vector<RoutingRecord>& routing
     const choice::Selection selection{
         .rows = choice::by_token(to_pairs(record.assignment)),
         .before_capacity = choice::TopK(kTopK).choose(rows, {.layer = record.layer}).rows};
-    const std::vector<double> dropped = choice::dropped_by_position(selection, kFresh, kQuarters);
+    const std::vector<double> dropped = choice::dropped_by_position(selection, sequences, kQuarters);
     for (size_t q = 0; q < mean.size(); ++q) mean[q] += dropped[q] / static_cast<double>(routing.size());
   }
   return mean;
 }
 
 /// The trained model with another capacity.
-SmallModel::Evaluation evaluate_with(double factor, SmallModel& trained, const Batch& text) {
-  SmallModel model(recipe_of(factor), kDomainVocabulary, 0, kLearningRate);
+SmallModel::Evaluation evaluate_with(double factor, const Scale& scale, SmallModel& trained,
+                                     const Batch& text) {
+  SmallModel model(recipe_of(factor, scale), trained.decoder().spec().vocab_size, 0, kLearningRate);
   copy_parameters(trained.decoder(), model.decoder());
   return model.evaluate(text);
 }
@@ -148,48 +160,58 @@ struct FreshText {
   Batch first, second;
 };
 
-void measure(const Arm& arm, SmallModel& model, const FreshText& fresh,
+void measure(const Arm& arm, const Scale& scale, SmallModel& model, const FreshText& fresh,
              const std::vector<std::vector<KeyCounts>>& checkpoints, Recorder& recorder) {
   const auto add = [&](const std::string& metric, double value) { recorder.add(arm.name, metric, value); };
+  const auto dropped = [&](const SmallModel::Evaluation& evaluation) {
+    return dropped_by_quarter(evaluation.routing, scale.fresh_rows);
+  };
   const auto known = model.evaluate(fresh.first), other = model.evaluate(fresh.second);
-  const auto roomy = evaluate_with(2.0, model, fresh.second);
-  const auto unlimited = evaluate_with(0, model, fresh.second);
+  const auto roomy = evaluate_with(2.0, scale, model, fresh.second);
+  const auto unlimited = evaluate_with(0, scale, model, fresh.second);
   add("validation loss", known.cross_entropy);
-  add("loss without a limit", evaluate_with(0, model, fresh.first).cross_entropy);
+  add("loss without a limit", evaluate_with(0, scale, model, fresh.first).cross_entropy);
   add("loss in the second language", other.cross_entropy);
-  const FirstChoices choices = first_choices(known.routing, fresh.first);
+  const FirstChoices choices = first_choices(known.routing, fresh.first, model.decoder().spec().vocab_size);
   add("specialisation by token", mean_specialisation(choices.by_token));
   add("specialisation by position", mean_specialisation(choices.by_position));
   add("share of a token's leading expert", leading_share(choices.by_token));
   for (size_t c = 0; c + 1 < checkpoints.size(); ++c)
     add(fmt::format("overlap of {} % with the end", kCheckpoints[c]),
         mean_overlap(checkpoints[c], checkpoints.back()));
-  add("dropped, first language, last quarter", dropped_by_quarter(known.routing).back());
-  add("dropped, second language, first quarter", dropped_by_quarter(other.routing).front());
-  add("dropped, second language, last quarter", dropped_by_quarter(other.routing).back());
-  add("the same with factor 2", dropped_by_quarter(roomy.routing).back());
-  add("the same without a limit", dropped_by_quarter(unlimited.routing).back());
+  add("dropped, first language, last quarter", dropped(known).back());
+  add("dropped, second language, first quarter", dropped(other).front());
+  add("dropped, second language, last quarter", dropped(other).back());
+  add("the same with factor 2", dropped(roomy).back());
+  add("the same without a limit", dropped(unlimited).back());
 }
 
 void run(uint64_t seed, Recorder& recorder) {
   RandomStream tables(seed, "openmoe languages"), unseen(seed, "openmoe fresh text");
-  const Languages languages(tables);
-  const FreshText fresh{.first = text_of(languages.first, kFresh, kLength, unseen),
-                        .second = text_of(languages.second, kFresh, kLength, unseen)};
+  Scale scale = recorder.scale(kFast, 64);
+  scale.fresh_rows = kFast.fresh_rows;  // enough for many token ids to be frequent in real text, too
+  const Domains languages = two_languages(recorder.real_text(), tables);
+  const auto fresh_text = [&](const auto& language) {
+    return text_of({language}, scale.fresh_rows, scale.length, unseen);
+  };
+  const FreshText fresh{.first = fresh_text(languages.fresh.front()),
+                        .second = fresh_text(languages.fresh.back())};
   int64_t done = 0;
   for (const Arm& arm : kArms) {
     RandomStream text(seed, "openmoe text");
-    SmallModel model(recipe_of(kTrainingFactor), kDomainVocabulary, seed,
-                     recorder.learning_rate(arm.name, kLearningRate), kSteps);
+    SmallModel model(recipe_of(kTrainingFactor, scale), languages.vocabulary, seed,
+                     recorder.learning_rate(arm.name, kLearningRate), scale.steps);
     std::vector<std::vector<KeyCounts>> checkpoints;
-    for (int64_t step = 1; step <= kSteps; ++step) {
-      model.step({languages.training(arm, step - 1, text)});
-      if (arm.then_frozen && 100 * step == arm.mixed_to * kSteps) freeze_routers(model);
-      if (100 * step == kCheckpoints[checkpoints.size()] * kSteps)
-        checkpoints.push_back(first_choices(model.evaluate(fresh.first).routing, fresh.first).by_token);
-      recorder.progress(static_cast<double>(++done) / (std::size(kArms) * kSteps));
+    for (int64_t step = 1; step <= scale.steps; ++step) {
+      model.step({training_text(languages.training, arm, step - 1, scale, text)});
+      if (arm.then_frozen && 100 * step == arm.mixed_to * scale.steps) freeze_routers(model);
+      while (checkpoints.size() < std::size(kCheckpoints) &&
+             100 * step >= kCheckpoints[checkpoints.size()] * scale.steps)
+        checkpoints.push_back(
+            first_choices(model.evaluate(fresh.first).routing, fresh.first, languages.vocabulary).by_token);
+      recorder.progress(static_cast<double>(++done) / static_cast<double>(std::ssize(kArms) * scale.steps));
     }
-    measure(arm, model, fresh, checkpoints, recorder);
+    measure(arm, scale, model, fresh, checkpoints, recorder);
   }
 }
 
@@ -297,6 +319,7 @@ Experiment openmoe() {
           "it",
       .arms = arm_names(),
       .budget_seconds = 30,
+      .full_seconds = 450,
       .tuned_by = "validation loss",
       .learning_rate = kLearningRate,
       .run = run,

@@ -1,6 +1,7 @@
 // Real text in eight domains, for the budget full.
 #pragma once
 
+#include <array>
 #include <filesystem>
 #include <map>
 #include <span>
@@ -16,6 +17,8 @@ namespace gatewright::experiments {
 class RealText {
  public:
   static constexpr int64_t kVocabulary = 2048;
+  static constexpr std::array<std::string_view, 8> kDomains = {"plays", "novel", "encyclopedia", "stories",
+                                                               "maths", "code",  "languages",    "speeches"};
 
   /// Reads the domains' files under `folder`, each gzip, of plain text or JSON lines: Shakespeare's plays, a
   /// novel, encyclopedia articles (WikiText-2), children's stories, sums in words (GSM8K), Java methods, one
@@ -23,7 +26,7 @@ class RealText {
   /// parts. A file that is missing is an error that names all of them.
   RealText(const std::filesystem::path& folder, Events& events);
 
-  /// Of the names plays, novel, encyclopedia, stories, maths, code, languages, speeches, in the order given.
+  /// Of some names among kDomains, in the order given.
   Domains domains(std::span<const std::string_view> names) const;
 
  private:

@@ -170,9 +170,7 @@ std::string recipe_of(const Arm& arm, const Scale& scale) {
 }
 
 Domains language_domains(const RealText* text, RandomStream& random) {
-  if (text)
-    return text->domains(std::array<std::string_view, kDomains>{"plays", "novel", "encyclopedia", "stories",
-                                                                "maths", "code", "languages", "speeches"});
+  if (text) return text->domains(RealText::kDomains);
   std::vector<int32_t> tokens(kVocabulary);
   std::iota(tokens.begin(), tokens.end(), 0);
   std::vector<SuccessorLanguage> domains;
@@ -180,8 +178,8 @@ Domains language_domains(const RealText* text, RandomStream& random) {
   return generated_domains(std::move(domains), kVocabulary);
 }
 
-Batch text_of(const std::vector<std::shared_ptr<const Language>>& domains, int64_t rows, int64_t length,
-              RandomStream& random) {
+/// Every sequence of a domain that is drawn.
+Batch mixed_text(const Languages& domains, int64_t rows, int64_t length, RandomStream& random) {
   std::vector<std::vector<int32_t>> text;
   for (int64_t r = 0; r < rows; ++r)
     text.push_back(domains[random.below(domains.size())]->sequence(length, random));
@@ -220,11 +218,11 @@ void measure_language_model(const Arm& arm, uint64_t seed, const Scale& scale,
   const Domains domains = language_domains(recorder.real_text(), tables);
   SmallModel model(recipe_of(arm, scale), domains.vocabulary, seed, kModelLearningRate);
   for (int64_t step = 0; step < scale.steps; ++step) {
-    model.step({text_of(domains.training, scale.rows, scale.length, text)});
+    model.step({mixed_text(domains.training, scale.rows, scale.length, text)});
     stepped();
   }
   const SmallModel::Evaluation result =
-      model.evaluate(text_of(domains.fresh, scale.fresh_rows, scale.length, fresh));
+      model.evaluate(mixed_text(domains.fresh, scale.fresh_rows, scale.length, fresh));
   std::vector<double> information, entropy;
   for (size_t l = 0; l < result.routing.size(); ++l) {
     entropy.push_back(gate_entropy(result.routing[l]));
@@ -239,7 +237,7 @@ void measure_language_model(const Arm& arm, uint64_t seed, const Scale& scale,
 }
 
 void run(uint64_t seed, Recorder& recorder) {
-  const Scale scale = recorder.real_text() ? full_scale(64) : kFast;
+  const Scale scale = recorder.scale(kFast, 64);
   int64_t done = 0;
   const auto stepped = [&] {
     recorder.progress(static_cast<double>(++done) / static_cast<double>(std::ssize(kArms) * scale.steps));

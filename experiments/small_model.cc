@@ -1,14 +1,11 @@
 #include "experiments/small_model.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <cmath>
 #include <numeric>
 
 #include "gatewright/base/error.h"
 #include "gatewright/layers/cross_entropy.h"
-#include "gatewright/train/recipe.h"
 
 namespace gatewright::experiments {
 namespace {
@@ -21,17 +18,17 @@ std::vector<double> experts_per_token(const std::vector<RoutingRecord>& routing)
   return means;
 }
 
-DecoderSpec small_spec(const std::string& recipe, int64_t vocabulary) {
-  DecoderSpec spec = make_recipe(recipe, "the experiment's recipe").model;
-  spec.vocab_size = vocabulary;
-  return spec;
+Recipe small_recipe(const std::string& text, int64_t vocabulary) {
+  Recipe recipe = make_recipe(text, "the experiment's recipe");
+  recipe.model.vocab_size = vocabulary;
+  return recipe;
 }
 
 /// AdamW with LibTorch's defaults at a constant rate, no clipping.
-TrainOptions small_options(double learning_rate, int64_t num_steps) {
+TrainOptions small_options(const Piece& objective, double learning_rate, int64_t num_steps) {
   TrainOptions options{.steps = num_steps, .learning_rate = learning_rate};
   options.schedule = make_piece(schedules(), "constant");
-  options.objective = make_piece(objectives(), "next_token");
+  options.objective = objective;
   options.optimizer = {.beta2 = 0.999, .weight_decay = 0.01};
   options.clip_norm = 0;
   return options;
@@ -95,30 +92,20 @@ Batch batch_of(const std::vector<std::vector<int32_t>>& rows) {
   return batch;
 }
 
-double Scale::init() const {
-  constexpr double kInit = 0.1, kOfSize = 32;
-  return kInit * std::sqrt(kOfSize / static_cast<double>(hidden_size));
-}
-
-std::string Scale::model_recipe() const {
-  return fmt::format("[model]\nhidden_size = {}\nnum_layers = {}\nnum_heads = 4\ninit = {:.4g}\n",
-                     hidden_size, num_layers, init());
-}
-
-Scale full_scale(int64_t width, int64_t steps) {
-  return {.hidden_size = 128,
-          .num_layers = 4,
-          .width = width,
-          .length = 128,
-          .rows = 16,
-          .steps = steps,
-          .fresh_rows = 64};
+Batch text_of(const Languages& languages, int64_t rows, int64_t length, RandomStream& random) {
+  std::vector<std::vector<int32_t>> text;
+  for (int64_t r = 0; r < rows; ++r)
+    text.push_back(languages[static_cast<size_t>(r % std::ssize(languages))]->sequence(length, random));
+  return batch_of(text);
 }
 
 SmallModel::SmallModel(const std::string& recipe, int64_t vocabulary, uint64_t seed, double learning_rate,
                        int64_t num_steps)
-    : decoder_(small_spec(recipe, vocabulary), seed),
-      optimizer_(decoder_, small_options(learning_rate, num_steps)) {}
+    : SmallModel(small_recipe(recipe, vocabulary), seed, learning_rate, num_steps) {}
+
+SmallModel::SmallModel(const Recipe& recipe, uint64_t seed, double learning_rate, int64_t num_steps)
+    : decoder_(recipe.model, seed),
+      optimizer_(decoder_, small_options(recipe.train.objective, learning_rate, num_steps)) {}
 
 SmallModel::Step SmallModel::step(const std::vector<Batch>& micro_batches) {
   const StepResult result = optimizer_.accumulate(micro_batches);
@@ -137,6 +124,14 @@ SmallModel::Evaluation SmallModel::evaluate(const Batch& batch) {
           .routing = output.routing,
           .attention = output.attention,
           .experts_per_token = experts_per_token(output.routing)};
+}
+
+void train(SmallModel& model, const Languages& languages, const Scale& scale, RandomStream& text,
+           const std::function<void()>& stepped) {
+  for (int64_t step = 0; step < scale.steps; ++step) {
+    model.step({text_of(languages, scale.rows, scale.length, text)});
+    stepped();
+  }
 }
 
 void copy_parameters(const Decoder& from, const Decoder& to) {

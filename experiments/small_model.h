@@ -1,14 +1,17 @@
-// What the experiments on generated language share: sequences drawn from tables of successors, and a small
-// decoder trained on them.
+// What the experiments on language share: sequences drawn from tables of successors, and a small decoder
+// trained on text.
 #pragma once
 
+#include <functional>
 #include <string>
 #include <vector>
 
 #include "experiments/language.h"
+#include "experiments/scale.h"
 #include "gatewright/base/random.h"
 #include "gatewright/models/decoder.h"
 #include "gatewright/train/model_optimizer.h"
+#include "gatewright/train/recipe.h"
 
 namespace gatewright::experiments {
 
@@ -39,28 +42,15 @@ class SuccessorLanguage : public Language {
 /// Rows of length + 1 tokens -> inputs and targets.
 Batch batch_of(const std::vector<std::vector<int32_t>>& rows);
 
-/// How much a language model's experiment computes.
-struct Scale {
-  int64_t hidden_size, num_layers, width;  // of the model; width: of one expert
-  int64_t length, rows;                    // sequences of a step
-  int64_t steps;
-  int64_t fresh_rows;  // sequences of the evaluation, of each domain or of all
-
-  /// Standard deviation of initial weights: the spread with which linear maps of this size usually begin.
-  double init() const;
-  /// [model] with four heads.
-  std::string model_recipe() const;
-};
-
-/// The scale of the budget full: a model of four layers on 2,048 tokens a step.
-Scale full_scale(int64_t width, int64_t steps = 1500);
+/// `rows` sequences of length + 1 tokens, the languages taking turns.
+Batch text_of(const Languages& languages, int64_t rows, int64_t length, RandomStream& random);
 
 /// A decoder with its optimiser: AdamW with LibTorch's defaults (0.9, 0.999, decay 0.01).
 class SmallModel {
  public:
   /// recipe: [model], [experts], [routing] and [balance] as in a recipe, but for the vocabulary, which may be
-  /// smaller than that of any text. num_steps: of the whole training, for what follows a schedule; 0: not
-  /// told.
+  /// smaller than that of any text, and the objective of [train]. num_steps: of the whole training, for what
+  /// follows a schedule; 0: not told.
   SmallModel(const std::string& recipe, int64_t vocabulary, uint64_t seed, double learning_rate,
              int64_t num_steps = 0);
 
@@ -82,9 +72,15 @@ class SmallModel {
   Decoder& decoder() { return decoder_; }
 
  private:
+  SmallModel(const Recipe& recipe, uint64_t seed, double learning_rate, int64_t num_steps);
+
   Decoder decoder_;
   ModelOptimizer optimizer_;
 };
+
+/// Trains for the scale's steps on text of the languages, which take turns.
+void train(SmallModel& model, const Languages& languages, const Scale& scale, RandomStream& text,
+           const std::function<void()>& stepped);
 
 /// Gives the parameters of `to` the values of those of the same names in `from`, each of which it must have;
 /// it may have more.

@@ -91,7 +91,7 @@ void measure(const Arm& arm, const Scale& scale, SmallModel& trained, const Text
 }
 
 void run(uint64_t seed, Recorder& recorder) {
-  const Scale scale = recorder.real_text() ? full_scale(128) : kFast;
+  const Scale scale = recorder.scale(kFast, 128);
   const Text text(recorder.real_text(), scale, seed);
   int64_t done = 0;
   for (const Arm& arm : kArms) {

@@ -7,6 +7,7 @@
 
 #include "experiments/list.h"
 #include "experiments/markov_domains.h"
+#include "experiments/real_text.h"
 #include "gatewright/experts/mlp_union.h"
 #include "gatewright/layers/attention.h"
 #include "gatewright/layers/selective_attention.h"
@@ -14,8 +15,14 @@
 namespace gatewright::experiments {
 namespace {
 
-constexpr int64_t kDomains = 8, kLength = 32, kRows = 16, kSteps = 400, kFresh = 256;
-constexpr int64_t kHidden = 32, kHeadDim = 8, kHeads = 4, kSlices = 4, kWidth = 128;
+constexpr int64_t kDomains = 8, kHeads = 4, kSlices = 4;
+constexpr Scale kFast = {.hidden_size = 32,
+                         .num_layers = 2,
+                         .width = 32,
+                         .length = 32,
+                         .rows = 16,
+                         .steps = 400,
+                         .fresh_rows = 256};
 constexpr double kLearningRate = 3e-3;
 
 constexpr const char* kAll = "selector = \"all\"\nweights = \"one\"\n";
@@ -26,65 +33,70 @@ constexpr const char* kHeadBalance = "[attention.balance.switch]\nweight = 0.01\
 
 struct Arm {
   const char* name;
-  int64_t heads, width;  // of the whole network
+  int64_t heads;
+  int64_t slices;  // whose width the whole feed-forward has
   bool selective;
   bool learns;  // its gates, with a balance loss
   bool all;     // slices for every token
 };
 constexpr const char* kMixture = "top-2 of 4 MoE";
-constexpr Arm kArms[] = {{"dense", kHeads, kWidth, false, false, true},
-                         {"dense, half MLP", kHeads, kWidth / 2, false, false, true},
-                         {"dense, half MLP and heads", kHeads / 2, kWidth / 2, false, false, true},
-                         {kMixture, kHeads, kWidth, false, true, false},
-                         {"UoME", kHeads, kWidth, false, false, false},
-                         {"UoME, gate learns", kHeads, kWidth, false, true, false},
-                         {"UoE", kHeads, kWidth, true, false, false},
-                         {"UoE, gates learn", kHeads, kWidth, true, true, false}};
+constexpr Arm kArms[] = {{"dense", kHeads, kSlices, false, false, true},
+                         {"dense, half MLP", kHeads, kSlices / 2, false, false, true},
+                         {"dense, half MLP and heads", kHeads / 2, kSlices / 2, false, false, true},
+                         {kMixture, kHeads, kSlices, false, true, false},
+                         {"UoME", kHeads, kSlices, false, false, false},
+                         {"UoME, gate learns", kHeads, kSlices, false, true, false},
+                         {"UoE", kHeads, kSlices, true, false, false},
+                         {"UoE, gates learn", kHeads, kSlices, true, true, false}};
+
+int64_t head_dim(const Scale& scale) { return scale.hidden_size / kHeads; }
+int64_t whole_width(const Arm& arm, const Scale& scale) { return arm.slices * scale.width; }
 
 /// All networks have GELU feed-forwards with biases, and initial weights of the spread with which linear maps
 /// of this size usually begin. A dense feed-forward is the union of all its slices.
-std::string recipe_of(const Arm& arm) {
+std::string recipe_of(const Arm& arm, const Scale& scale) {
+  const double init = scale.init();
   std::string recipe = fmt::format(
-      "[model]\nhidden_size = {}\nnum_layers = 2\nnum_heads = {}\nhead_dim = {}\nqk_norm = \"none\"\ninit = "
-      "0.1\n",
-      kHidden, arm.heads, kHeadDim);
+      "[model]\nhidden_size = {}\nnum_layers = {}\nnum_heads = {}\nhead_dim = {}\nqk_norm = \"none\"\ninit = "
+      "{:.4g}\n",
+      scale.hidden_size, scale.num_layers, arm.heads, head_dim(scale), init);
   if (arm.selective) {
-    recipe += fmt::format("attention = \"selective\"\n[attention]\ntop_k = {}\ninit_heads = 0.1\n{}{}",
-                          kHeads / 2, arm.learns ? kLearns : "", arm.learns ? kHeadBalance : "");
+    recipe += fmt::format("attention = \"selective\"\n[attention]\ntop_k = {}\ninit_heads = {:.4g}\n{}{}",
+                          kHeads / 2, init, arm.learns ? kLearns : "", arm.learns ? kHeadBalance : "");
   }
   if (arm.name == kMixture)
     return recipe +
            fmt::format(
-               "[experts]\nbank = \"gelu\"\nbiases = true\nnum_experts = {}\nwidth = {}\ninit = 0.1\n"
+               "[experts]\nbank = \"gelu\"\nbiases = true\nnum_experts = {}\nwidth = {}\ninit = {:.4g}\n"
                "[routing]\nbias = true\ninit_rule = \"kaiming_uniform\"\ntop_k = 2\n{}",
-               kSlices, kWidth / kSlices, kBalance);
-  recipe +=
-      fmt::format("[experts]\nbank = \"mlp_union\"\nnum_experts = {}\nwidth = {}\ninit = 0.1\n[routing]\n{}",
-                  kSlices, arm.width, arm.all ? kAll : kTwo);
+               kSlices, scale.width, init, kBalance);
+  recipe += fmt::format(
+      "[experts]\nbank = \"mlp_union\"\nnum_experts = {}\nwidth = {}\ninit = {:.4g}\n[routing]\n{}", kSlices,
+      whole_width(arm, scale), init, arm.all ? kAll : kTwo);
   return arm.learns ? recipe + kLearns + kBalance : recipe;
 }
 
-/// Tokens of each head in each sequence.
-std::vector<int64_t> list_lengths(const RoutingRecord& heads) {
-  const Tensor row = heads.assignment.token.div(kLength, "floor");
-  const Tensor list = expert_of_pairs(heads.assignment) * kFresh + row;
-  const Tensor counts = at::bincount(list, {}, kHeads * kFresh);
+/// Tokens of each head in each fresh sequence.
+std::vector<int64_t> list_lengths(const RoutingRecord& heads, const Scale& scale) {
+  const Tensor row = heads.assignment.token.div(scale.length, "floor");
+  const Tensor list = expert_of_pairs(heads.assignment) * scale.fresh_rows + row;
+  const Tensor counts = at::bincount(list, {}, kHeads * scale.fresh_rows);
   const auto* count = counts.data_ptr<int64_t>();
   return {count, count + counts.numel()};
 }
 
 /// Of the forward pass for one token, embedding and head aside.
-double multiply_adds(const Arm& arm, const SmallModel::Evaluation& evaluation) {
-  constexpr auto kTokens = static_cast<double>(kFresh * kLength);
+double multiply_adds(const Arm& arm, const Scale& scale, const SmallModel::Evaluation& evaluation) {
+  const auto tokens = static_cast<double>(scale.fresh_rows * scale.length);
   double count = 0;
   for (size_t l = 0; l < evaluation.routing.size(); ++l) {
     const std::vector<int64_t> lists =
-        arm.selective ? list_lengths(evaluation.attention.at(l))
-                      : std::vector<int64_t>(static_cast<size_t>(arm.heads * kFresh), kLength);
-    const AttentionCost cost = selective_cost(lists, kHidden, kHeadDim);
-    count += (cost.projections + 2 * cost.scores) / kTokens;
+        arm.selective ? list_lengths(evaluation.attention.at(l), scale)
+                      : std::vector<int64_t>(static_cast<size_t>(arm.heads * scale.fresh_rows), scale.length);
+    const AttentionCost cost = selective_cost(lists, scale.hidden_size, head_dim(scale));
+    count += (cost.projections + 2 * cost.scores) / tokens;
     const auto pairs = static_cast<double>(evaluation.routing[l].assignment.token.size(0));
-    count += 2 * static_cast<double>(kHidden * arm.width) / kSlices * pairs / kTokens;
+    count += 2 * static_cast<double>(scale.hidden_size * whole_width(arm, scale)) / kSlices * pairs / tokens;
   }
   return count;
 }
@@ -107,7 +119,7 @@ Tensor normals(at::IntArrayRef shape, RandomStream& random) {
 /// in double precision.
 double largest_difference(uint64_t seed) {
   const at::NoGradGuard no_grad;
-  constexpr int64_t kSequences = 2;
+  constexpr int64_t kSequences = 2, kLength = 32, kHidden = 32, kHeadDim = kHidden / kHeads, kWidth = 128;
   RandomStream random(seed, "union-of-experts equivalence");
   const Tensor x = normals({kSequences, kLength, kHidden}, random), flat = x.view({-1, kHidden});
   const FfnTensors mlp{.up = normals({kWidth, kHidden}, random),
@@ -131,21 +143,28 @@ double largest_difference(uint64_t seed) {
                   (heads - whole).abs().max().item<double>() / whole.abs().max().item<double>());
 }
 
+Domains make_domains(const RealText* text, RandomStream& random) {
+  if (text) return text->domains(RealText::kDomains);
+  return generated_domains(make_markov_domains(random, kDomains), kDomainVocabulary);
+}
+
 void run(uint64_t seed, Recorder& recorder) {
+  const Scale scale = recorder.scale(kFast, 128);
   int64_t done = 0;
+  const auto stepped = [&] {
+    recorder.progress(static_cast<double>(++done) / static_cast<double>(std::ssize(kArms) * scale.steps));
+  };
   for (const Arm& arm : kArms) {
     RandomStream tables(seed, "union-of-experts domains"), text(seed, "union-of-experts text"),
         fresh(seed, "union-of-experts fresh text");
-    const std::vector<SuccessorLanguage> domains = make_markov_domains(tables, kDomains);
-    SmallModel model(recipe_of(arm), kDomainVocabulary, seed, recorder.learning_rate(arm.name, kLearningRate),
-                     kSteps);
-    for (int64_t step = 0; step < kSteps; ++step) {
-      model.step({text_of(domains, kRows, kLength, text)});
-      recorder.progress(static_cast<double>(++done) / (std::size(kArms) * kSteps));
-    }
-    const SmallModel::Evaluation result = model.evaluate(text_of(domains, kFresh, kLength, fresh));
+    const Domains domains = make_domains(recorder.real_text(), tables);
+    SmallModel model(recipe_of(arm, scale), domains.vocabulary, seed,
+                     recorder.learning_rate(arm.name, kLearningRate), scale.steps);
+    train(model, domains.training, scale, text, stepped);
+    const SmallModel::Evaluation result =
+        model.evaluate(text_of(domains.fresh, scale.fresh_rows, scale.length, fresh));
     recorder.add(arm.name, "validation loss", result.cross_entropy);
-    recorder.add(arm.name, "multiply-adds a token", multiply_adds(arm, result));
+    recorder.add(arm.name, "multiply-adds a token", multiply_adds(arm, scale, result));
   }
   recorder.add("UoE", "difference at full selection", largest_difference(seed));
 }
@@ -198,6 +217,7 @@ Experiment union_of_experts() {
           "dense network with half of the feed-forward; half of the heads as well within 0.1",
       .arms = arm_names(),
       .budget_seconds = 20,
+      .full_seconds = 520,
       .tuned_by = "validation loss",
       .learning_rate = kLearningRate,
       .run = run,

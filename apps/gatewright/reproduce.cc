@@ -22,6 +22,7 @@ namespace gatewright::command {
 namespace {
 
 using experiments::Experiment;
+using experiments::FullBudget;
 using experiments::Recorder;
 
 struct ReproduceArguments {
@@ -49,26 +50,28 @@ void list(const ReproduceArguments& a) {
                      {"source", e.source},
                      {"claim", e.claim},
                      {"budget_seconds", e.budget_seconds},
-                     {"full_seconds", e.full_seconds > 0 ? OrderedJson(e.full_seconds) : OrderedJson()}});
+                     {"full_seconds", e.full_seconds}});
     return print(all.dump(2) + "\n");
   }
   TextTable table({"system", ">a seed", ">full", "claim"});
   for (const Experiment& e : experiments::all_experiments())
-    table.add({e.slug, short_duration(e.budget_seconds),
-               e.full_seconds > 0 ? short_duration(e.full_seconds) : "", e.claim});
+    table.add({e.slug, short_duration(e.budget_seconds), short_duration(e.full_seconds), e.claim});
   print(table.text());
 }
 
-/// The text of the budget full, read when it is first needed; null with the budget fast.
-class Text {
+/// The budget that was asked for; its text is read when it is first needed.
+class Budget {
  public:
-  explicit Text(const ReproduceArguments& a) : a_(a) {}
+  explicit Budget(const ReproduceArguments& a) : a_(a) {}
 
-  const experiments::RealText* of(const Experiment& e) {
+  /// Null with the budget fast.
+  const FullBudget* full() {
     if (a_.budget == "fast") return nullptr;
-    if (e.full_seconds == 0) fail("{} has the budget fast only: its experiment is not one on text", e.slug);
-    if (!text_) text_.emplace(folder(), events_);
-    return &*text_;
+    if (!text_) {
+      text_.emplace(folder(), events_);
+      full_.emplace(FullBudget{.text = *text_});
+    }
+    return &*full_;
   }
 
  private:
@@ -81,13 +84,14 @@ class Text {
   const ReproduceArguments& a_;
   Events events_;
   std::optional<experiments::RealText> text_;
+  std::optional<FullBudget> full_;
 };
 
 /// Runs seeds one after another and shows how far they are.
 class Runner {
  public:
-  Runner(const Experiment& experiment, double runs, const experiments::RealText* text)
-      : experiment_(experiment), progress_("reproduce " + experiment.slug, "runs", runs), text_(text) {}
+  Runner(const Experiment& experiment, double runs, const FullBudget* full)
+      : experiment_(experiment), progress_("reproduce " + experiment.slug, "runs", runs), full_(full) {}
 
   std::vector<Recorder::Measured> run(uint64_t seed, const LearningRates& rates, std::string_view note) {
     Recorder recorder(
@@ -95,7 +99,7 @@ class Runner {
           if (interrupted()) fail("interrupted; an experiment has nothing to go on with");
           progress_.update(runs_ + done, note);
         },
-        rates, text_);
+        rates, full_);
     experiment_.run(seed, recorder);
     ++runs_;
     return recorder.measured();
@@ -105,7 +109,7 @@ class Runner {
  private:
   const Experiment& experiment_;
   Progress progress_;
-  const experiments::RealText* text_;
+  const FullBudget* full_;
   double runs_ = 0;
 };
 
@@ -129,10 +133,10 @@ LearningRates tuned_rates(const Experiment& e, Runner& runner) {
   return best_rate;
 }
 
-Reproduction run_experiment(const Experiment& e, const ReproduceArguments& a, Text& text) {
-  const experiments::RealText* real = text.of(e);
+Reproduction run_experiment(const Experiment& e, const ReproduceArguments& a, Budget& budget) {
+  const FullBudget* full = budget.full();
   const auto start = std::chrono::steady_clock::now();
-  Runner runner(e, a.seeds + (a.tune ? a.seeds + static_cast<double>(std::size(kGrid)) : 0), real);
+  Runner runner(e, a.seeds + (a.tune ? a.seeds + static_cast<double>(std::size(kGrid)) : 0), full);
   Reproduction r{.experiment = e, .seeds = a.seeds, .budget = a.budget};
   for (int seed = 1; seed <= a.seeds; ++seed)
     r.results.add(runner.run(static_cast<uint64_t>(seed), {}, fmt::format("seed {}", seed)));
@@ -185,15 +189,14 @@ void reproduce_all(const ReproduceArguments& a) {
   make_output_folder(a.docs);
   catch_interrupts();
   std::vector<OrderedJson> systems;
-  Text text(a);
+  Budget budget(a);
   for (const Experiment& e : experiments::all_experiments()) {
-    if (a.budget == "full" && e.full_seconds == 0) continue;
     if (auto before = found_before(e, a)) {
       systems.push_back(std::move(*before));
       note(fmt::format("{}: {} (found in {})", e.slug, systems.back()["verdict"].get<std::string>(), a.out));
       continue;
     }
-    const Reproduction r = run_experiment(e, a, text);
+    const Reproduction r = run_experiment(e, a, budget);
     systems.push_back(json_of(r));
     write(r, systems.back(), a);
     note(fmt::format("{}: {} ({})", e.slug, systems.back()["verdict"].get<std::string>(),
@@ -215,8 +218,8 @@ void reproduce(const ReproduceArguments& a) {
   const Experiment& e = experiment_named(a.slug);
   make_output_folder(a.out);
   catch_interrupts();
-  Text text(a);
-  const Reproduction r = run_experiment(e, a, text);
+  Budget budget(a);
+  const Reproduction r = run_experiment(e, a, budget);
   const OrderedJson json = json_of(r);
   write(r, json, a);
   if (a.json) return print(json.dump(2) + "\n");
@@ -233,7 +236,8 @@ void add_reproduce(Options& verb) {
   verb.flag("--all", a->all, "every system, and reproductions.md and .json in the folder --docs");
   verb.add("--seeds", a->seeds, "runs with different random numbers").range(1, 1000).show_default();
   verb.add("--budget", a->budget,
-           "fast: at most 5 minutes a seed on two cores; full: larger models on real text")
+           "fast: at most 5 minutes a seed on two cores; full: language models on real text, a quarter of an "
+           "hour")
       .one_of({"fast", "full"})
       .show_default();
   verb.add("--data", a->data, "folder with the text of the budget full; $GATEWRIGHT_DATA when left out");

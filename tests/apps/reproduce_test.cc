@@ -45,10 +45,6 @@ TEST(Reproduce, NeedsRealTextForTheBudgetFull) {
                                      folder.path().string(), "--out", folder.path().string()});
   EXPECT_EQ(missing.code, 1);
   EXPECT_THAT(missing.err, HasSubstr("text/gsm8k_test.jsonl.gz"));
-  const CommandResult none =
-      run({"reproduce", "blockffn", "--budget", "full", "--out", folder.path().string()});
-  EXPECT_EQ(none.code, 1);
-  EXPECT_THAT(none.err, HasSubstr("blockffn has the budget fast only"));
 }
 
 TEST(Reproduce, FindsOutFirstThatItsFolderIsNone) {

@@ -24,6 +24,21 @@ TEST(ChainOfExpertsExperiment, AcceptsRoundsThatHelp) {
   EXPECT_EQ(findings[3].measured, "1.8 times in the worst seed");
 }
 
+TEST(ChainOfExpertsExperiment, ComparesLanguageModelsThatWereTrained) {
+  constexpr const char* kLoss = "language model: validation loss";
+  auto given = example();
+  given.push_back({"two rounds of 2", kLoss, {2.50, 2.51, 2.52}});
+  given.push_back({"one round of 4", kLoss, {2.53, 2.54, 2.55}});
+  auto findings = chain_of_experts().judge(results_of(given));
+  ASSERT_EQ(findings.size(), 5u);
+  EXPECT_EQ(findings[4].measured, "-0.0300");
+  EXPECT_EQ(verdict_of(findings), "reproduced");
+  given.back().values = {2.51, 2.52, 2.53};
+  EXPECT_EQ(verdict_of(chain_of_experts().judge(results_of(given))), "direction");
+  given.back().values = {2.50, 2.51, 2.50};
+  EXPECT_EQ(verdict_of(chain_of_experts().judge(results_of(given))), "not reproduced");
+}
+
 TEST(ChainOfExpertsExperiment, DemandsThemInEverySeed) {
   auto given = example();
   given[0].values[2] = 0.18;  // 0.70 times one round of 4, and the ablations hardly worse

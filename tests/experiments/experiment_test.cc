@@ -68,6 +68,7 @@ TEST(ExperimentList, SaysEverythingThatIsShown) {
     EXPECT_GE(e.arms.size(), 2u) << e.slug;
     EXPECT_GT(e.budget_seconds, 0) << e.slug;
     EXPECT_LE(e.budget_seconds, 300) << e.slug;
+    EXPECT_GT(e.full_seconds, e.budget_seconds) << e.slug;
   }
 }
 

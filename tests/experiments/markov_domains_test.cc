@@ -23,8 +23,8 @@ std::string routed(int64_t top_k) {
 
 TEST(MarkovDomains, TakeTurnsAndHaveEightSuccessors) {
   RandomStream random(1, "test");
-  const auto domains = make_markov_domains(random, 2);
-  const Batch text = text_of(domains, 200, 64, random);
+  const Domains domains = generated_domains(make_markov_domains(random, 2), kDomainVocabulary);
+  const Batch text = text_of(domains.training, 200, 64, random);
   ASSERT_EQ(text.tokens.size(0), 200);
   ASSERT_EQ(text.tokens.size(1), 64);
   std::map<std::pair<int64_t, int64_t>, std::set<int64_t>> next;  // of domain and token
@@ -58,7 +58,8 @@ TEST(SuccessorLanguage, MixedEvenlyPrefersTheTokensGiven) {
 
 TEST(CopiedParameters, GiveTheSameModelOtherNumbersOfExperts) {
   RandomStream random(3, "test");
-  const Batch text = text_of(make_markov_domains(random, 1), 2, 16, random);
+  const Domains domains = generated_domains(make_markov_domains(random, 1), kDomainVocabulary);
+  const Batch text = text_of(domains.training, 2, 16, random);
   SmallModel two(routed(2), kDomainVocabulary, 1, 1e-2), other(routed(2), kDomainVocabulary, 2, 1e-2),
       four(routed(4), kDomainVocabulary, 2, 1e-2);
   EXPECT_NE(two.evaluate(text).cross_entropy, other.evaluate(text).cross_entropy);

@@ -5,6 +5,7 @@
 
 #include <array>
 
+#include "tests/experiments/real_text_files.h"
 #include "tests/testing.h"
 
 namespace gatewright::experiments {
@@ -12,32 +13,9 @@ namespace {
 
 using testing::HasSubstr;
 
-/// Files as they are expected, but plain: what is not compressed is read as it is.
-void write_all(const TemporaryFolder& folder) {
-  std::string prose, lines;
-  for (int i = 0; i < 400; ++i) prose += "The " + std::to_string(i * 37 % 101) + "th gate opens.\n";
-  for (int i = 0; i < 40; ++i)
-    lines += R"({"text": "Once upon a time, )" + std::to_string(i) + R"("})" + "\n";
-  for (const char* file : {"tinyshakespeare.txt.gz", "war_and_peace.txt.gz", "wikitext2_valid.txt.gz"})
-    folder.write(std::string("text/") + file, file + prose);
-  folder.write("text/wikitext2_test.txt.gz", std::string(2000, 'z'));
-  for (const char* file :
-       {"tinystories_sample.jsonl.gz", "genesis_8_versions.jsonl.gz", "us_presidential_speeches.jsonl.gz"})
-    folder.write(std::string("text/") + file, lines);
-  std::string sums, java;
-  for (int i = 0; i < 40; ++i) {
-    sums +=
-        R"({"question": "How much is )" + std::to_string(i) + R"( and 1?", "answer": "It is more."})" + "\n";
-    java += R"({"java": "int f)" + std::to_string(i) + R"(() { return 1; }", "csharp": "-"})" + "\n";
-  }
-  folder.write("text/gsm8k_train.jsonl.gz", sums);
-  folder.write("text/gsm8k_test.jsonl.gz", sums);
-  folder.write("text/code_java_csharp.jsonl.gz", java);
-}
-
 TEST(RealText, GivesWindowsOfEachDomainAndKeepsValidationApart) {
   TemporaryFolder folder;
-  write_all(folder);
+  write_real_text(folder);
   Events events;
   const RealText text(folder.path(), events);
   const Domains domains = text.domains(std::array<std::string_view, 2>{"encyclopedia", "maths"});
@@ -60,7 +38,7 @@ TEST(RealText, NamesEveryFileThatIsMissingAndTheLineThatIsWrong) {
   Events events;
   EXPECT_THAT(error_of([&] { RealText(folder.path(), events); }),
               HasSubstr("text/tinyshakespeare.txt.gz, text/war_and_peace.txt.gz"));
-  write_all(folder);
+  write_real_text(folder);
   folder.write("text/gsm8k_train.jsonl.gz", "{\"question\": \"?\", \"answer\": \"!\"}\n{\"question\": 1}\n");
   EXPECT_THAT(error_of([&] { RealText(folder.path(), events); }), HasSubstr("line 2 has no text 'question'"));
 }

@@ -64,6 +64,20 @@ TEST(ThorVerdict, ComparesInEverySeed) {
   std::vector<Row> one_bad_seed = prototype;
   one_bad_seed[4].values[2] = 0.75;  // above random in one seed, below it on average
   EXPECT_EQ(verdict("thor", one_bad_seed), "direction");
+
+  const char *best = "language model: best loss at equal compute",
+             *rise = "language model: last minus best loss";
+  std::vector<Row> full = prototype;
+  for (const Row& row : {Row{"THOR, alpha 5", best, {4.1, 4.2, 4.1}}, Row{"random", best, {4.2, 4.3, 4.2}},
+                         Row{"Switch", best, {4.3, 4.4, 4.3}}, Row{"dense", best, {4.2, 4.3, 4.2}},
+                         Row{"THOR, alpha 5", rise, {0.2, 0.1, 0.2}}, Row{"Switch", rise, {0.5, 0.6, 0.6}},
+                         Row{"dense", rise, {0.5, 0.4, 0.5}}})
+    full.push_back(row);
+  EXPECT_EQ(verdict("thor", full), "reproduced");
+  full.back().values = {0.5, 0.3, 0.5};  // less than twice THOR's
+  EXPECT_EQ(verdict("thor", full), "direction");
+  full.back().values = {0.5, 0.1, 0.5};
+  EXPECT_EQ(verdict("thor", full), "not reproduced");
 }
 
 TEST(GwMoeVerdict, WantsLowerLossAndLessSensitivity) {
@@ -78,6 +92,16 @@ TEST(GwMoeVerdict, WantsLowerLossAndLessSensitivity) {
   std::vector<Row> small = prototype;
   small[1].values = {0.450, 0.459, 0.435};  // lower in every seed, but by 0.002 on average
   EXPECT_EQ(verdict("gw-moe", small), "direction");
+
+  const char* loss = "language model: validation loss";
+  std::vector<Row> full = prototype;
+  for (const Row& row : {Row{"standard", loss, {3.20, 3.21, 3.20}}, Row{"GW", loss, {3.19, 3.20, 3.18}},
+                         Row{"broadcast all", loss, {3.3, 3.3, 3.3}}})
+    full.push_back(row);
+  EXPECT_EQ(verdict("gw-moe", full), "reproduced");
+  full.back().values[1] = 3.19;  // better than GW in one seed
+  EXPECT_EQ(verdict("gw-moe", full), "direction");
+  EXPECT_EQ(verdict("gw-moe", same_as(full, "GW", "standard")), "not reproduced");
 }
 
 TEST(RmoeVerdict, ComparesWithTheLinearRouter) {
@@ -109,6 +133,19 @@ TEST(BlockffnVerdict, WantsSparserChunksAtABoundedCost) {
   std::vector<Row> slow = prototype;
   slow[10].values = {1.5};
   EXPECT_EQ(verdict("blockffn", slow), "direction");
+
+  std::vector<Row> full = prototype;
+  for (const char* arm : {"no sparsity loss", "2e-2 and 1.0"}) {
+    const bool plain = arm == std::string("no sparsity loss");
+    full.push_back({arm, "language model: validation loss", {plain ? 3.0 : 3.05}});
+    full.push_back({arm, "language model: token-level sparsity", {plain ? 0.4 : 0.8}});
+    full.push_back({arm, "language model: chunk-level sparsity", {plain ? 0.1 : 0.4}});
+  }
+  EXPECT_EQ(verdict("blockffn", full), "reproduced");
+  full.back().values = {0.2};
+  EXPECT_EQ(verdict("blockffn", full), "direction");
+  full.back().values = {0.1};
+  EXPECT_EQ(verdict("blockffn", full), "not reproduced");
 }
 
 }  // namespace
