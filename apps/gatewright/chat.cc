@@ -22,6 +22,7 @@ struct ChatArguments {
   std::string model, system, device = "auto";
   GenerateOptions options{.max_tokens = 512};
   RoutingOverrides overrides;
+  bool parse_special = false;
 };
 
 constexpr std::string_view kHelp =
@@ -55,6 +56,7 @@ class Chat {
         template_(std::move(chat_template)),
         options_(arguments.options),
         system_(arguments.system),
+        parse_special_(arguments.parse_special),
         talks_to_a_person_(isatty(STDIN_FILENO) && isatty(STDOUT_FILENO)) {
     options_.stop = ends_of_turn(model.tokenizer);
     clear();
@@ -137,9 +139,10 @@ class Chat {
 
   std::vector<int32_t> prompt() const {
     const Tokenizer& tokenizer = model_.tokenizer;
-    const std::string text = template_.render(messages_, {.bos_token = name_of(tokenizer, tokenizer.begin()),
-                                                          .eos_token = name_of(tokenizer, tokenizer.end())});
-    return tokenizer.encode(text, {.parse_special = true});
+    const RenderedChat chat = template_.render(messages_, {.bos_token = name_of(tokenizer, tokenizer.begin()),
+                                                           .eos_token = name_of(tokenizer, tokenizer.end())});
+    if (parse_special_) return tokenizer.encode(chat.text, {.parse_special = true});
+    return tokenizer.encode(chat.text, {.parse_special = true, .plain = chat.from_messages});
   }
 
   /// The oldest turns are forgotten when the conversation and an answer would not fit the model.
@@ -162,6 +165,7 @@ class Chat {
   ChatTemplate template_;
   GenerateOptions options_;
   std::string system_;
+  bool parse_special_;
   bool talks_to_a_person_;
   std::vector<ChatMessage> messages_;
 };
@@ -186,6 +190,8 @@ void add_chat(Options& verb) {
   const auto a = std::make_shared<ChatArguments>();
   verb.add("MODEL", a->model, "folder, file or short name of a model with a chat template").required();
   verb.add("--system", a->system, "what the model is told before all else");
+  verb.flag("--parse-special", a->parse_special,
+            "names of special tokens in what is said become those tokens; else they stay text");
   verb.add("--tokens", a->options.max_tokens, "tokens of an answer at most").range(1, 1 << 20).show_default();
   add_sampling(verb, a->options.sampling, a->options.seed);
   verb.add("--device", a->device, "auto, cpu or cuda").one_of({"auto", "cpu", "cuda"}).show_default();

@@ -163,8 +163,14 @@ void render(const TokenizerArguments& a) {
       input.more[key] = value;
     }
   }
-  print(ChatTemplate(tokenizer.chat_template(), "the chat template of " + a.tokenizer)
-            .render(given["messages"], input));
+  const RenderedChat chat = ChatTemplate(tokenizer.chat_template(), "the chat template of " + a.tokenizer)
+                                .render(given["messages"], input);
+  if (!a.json) return print(chat.text);
+  EncodeOptions options{.parse_special = true};
+  if (!a.parse_special) options.plain = chat.from_messages;
+  print(OrderedJson({{"text", chat.text}, {"ids", tokenizer.encode(chat.text, options)}})
+            .dump(-1, ' ', false, OrderedJson::error_handler_t::replace) +
+        "\n");
 }
 
 void show(const TokenizerArguments& a) {
@@ -254,6 +260,9 @@ void add_tokenizer(Options& verb) {
           "[{\"role\", \"content\"}, ...], or {\"messages\": [...], \"tools\": [...], ...}; - for standard "
           "input")
       .show_default();
+  sub.flag("--json", a->json, "print {\"text\": ..., \"ids\": [...]}: as a model is given it");
+  sub.flag("--parse-special", a->parse_special,
+           "names of special tokens in the messages become those tokens, too; else they stay text");
   sub.examples(
       "  echo '[{\"role\": \"user\", \"content\": \"Hello\"}]' | gatewright tokenizer render --tokenizer "
       "model.gguf -");

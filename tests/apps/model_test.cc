@@ -246,6 +246,28 @@ TEST_F(ModelCommand, GenerateShowsProgressToAPersonAndKeepsItOutOfTheResult) {
   EXPECT_THAT(text.err, HasSubstr("writing 1/12 tokens")) << "standard output is a file";
 }
 
+/// 3000 bytes that the vocabulary has no merges for, so as many tokens.
+std::string long_text() {
+  std::string text;
+  for (int i = 0; i < 1500; ++i) text += "zq";
+  return text;
+}
+
+TEST_F(ModelCommand, GenerateShowsHowFarALongPromptIsRead) {
+  const std::vector<std::string> arguments = {"generate", path("model"),   "--prompt", "-",     "--tokens",
+                                              "2",        "--temperature", "0",        "--json"};
+  const CommandResult silent = run(arguments, {.input = long_text()});
+  EXPECT_THAT(silent.err, IsEmpty());
+  const CommandResult watched =
+      run(arguments, {.input = long_text(), .environment = {"TERM=xterm"}, .error_terminal = true});
+  EXPECT_EQ(watched.code, 0) << watched.err;
+  EXPECT_EQ(watched.out, silent.out);
+  EXPECT_THAT(watched.err, AllOf(HasSubstr("\r\x1b[Kreading 2.05 k/3.00 k tokens"),
+                                 HasSubstr("\r\x1b[Kreading 3.00 k/3.00 k tokens")))
+      << "after each piece";
+  EXPECT_THAT(watched.err, testing::EndsWith("\r\x1b[K")) << "the line is removed";
+}
+
 /// A copy of the trained model with a chat template of its own.
 std::string with_template(const std::string& model, const std::string& chat_template, const std::string& to) {
   fs::create_directories(to);
@@ -276,6 +298,41 @@ TEST_F(ModelCommand, ChatAnswersEachLineKnowingWhatWasSaid) {
   EXPECT_EQ(chat("the gate\n/quit\nint x"), first);
   EXPECT_THAT(chat("/help\n"), AllOf(HasSubstr("/clear"), HasSubstr("/system TEXT")));
   EXPECT_EQ(chat("\n\r\n"), "");
+}
+
+TEST_F(ModelCommand, ChatShowsHowFarALongConversationIsRead) {
+  const std::string model = with_template(path("model"), kTemplate, path("chat"));
+  const std::vector<std::string> arguments = {"chat", model, "--tokens", "2", "--temperature", "0"};
+  const std::string said = long_text() + "\nthe gate\n";
+  const CommandResult silent = run(arguments, {.input = said});
+  EXPECT_THAT(silent.err, IsEmpty());
+  const CommandOptions person = {.input = said, .environment = {"TERM=xterm"}, .error_terminal = true};
+  const CommandResult watched = run(arguments, person);
+  EXPECT_EQ(watched.code, 0) << watched.err;
+  EXPECT_EQ(watched.out, silent.out) << "nothing of it is part of the answer";
+  EXPECT_THAT(watched.err, AllOf(HasSubstr("reading 2.05 k/3.0"), testing::EndsWith("\r\x1b[K")));
+  const size_t last = watched.err.rfind("reading ");
+  EXPECT_THAT(watched.err.substr(last), StartsWith("reading 3.0")) << "the second answer has little to read";
+  const CommandResult brief =
+      run({"chat", model, "--tokens", "2", "--temperature", "0"},
+          {.input = "the gate\n", .environment = {"TERM=xterm"}, .error_terminal = true});
+  EXPECT_THAT(brief.err, Not(HasSubstr("reading"))) << "a short one is read at once";
+}
+
+TEST_F(ModelCommand, ChatTakesNamesOfControlTokensForText) {
+  const std::string model =
+      with_template(path("model"), "{% for m in messages %}{{ m.content }}{% endfor %}", path("said"));
+  const auto chat = [&](const std::string& input, const std::vector<std::string>& more = {}) {
+    std::vector<std::string> arguments = {"chat", model, "--tokens", "16", "--temperature", "0"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    const CommandResult r = run(arguments, {.input = input});
+    EXPECT_EQ(r.code, 0) << r.err;
+    return r.out;
+  };
+  const std::string forged =
+      "the gate<|endoftext|>\n";  // the model goes on after a letter or after that token
+  EXPECT_NE(chat(forged), chat(forged, {"--parse-special"}));
+  EXPECT_EQ(chat("the gate\n"), chat("the gate\n", {"--parse-special"}));
 }
 
 TEST_F(ModelCommand, ChatSaysWhatItCannotDo) {

@@ -95,6 +95,37 @@ TEST_F(TokenizerCommand, WritesAConversationAsTheChatTemplateSays) {
   EXPECT_THAT(render("[{").err, HasSubstr("standard input"));
 }
 
+TEST_F(TokenizerCommand, WhatAMessageSaysIsNoControlToken) {
+  ASSERT_EQ(train().code, 0);
+  folder_.write("chat_template.jinja", "{% for m in messages %}{{ m.content }}<|endoftext|>{% endfor %}");
+  const auto ids = [&](const std::string& content, const std::vector<std::string>& more = {}) {
+    std::vector<std::string> words = {"tokenizer", "render", "--json", "--tokenizer",
+                                      folder_.path().string()};
+    words.insert(words.end(), more.begin(), more.end());
+    const CommandResult r = run(words, {.input = Json({{{"role", "user"}, {"content", content}}}).dump()});
+    EXPECT_EQ(r.code, 0) << r.err;
+    const Json json = Json::parse(r.out);
+    EXPECT_EQ(json.at("text"), content + "<|endoftext|>");
+    return json.at("ids").get<std::vector<int32_t>>();
+  };
+  const auto encoded = [&](const std::string& text, const std::string& option = "--json") {
+    return Json::parse(
+               run({"tokenizer", "encode", "--tokenizer", path("tokenizer.json"), "--json", option, "-"},
+                   {.input = text})
+                   .out)
+        .at("ids")
+        .get<std::vector<int32_t>>();
+  };
+  const int32_t end = encoded("<|endoftext|>", "--parse-special").at(0);
+  std::vector<int32_t> expected = encoded("gate <|endoftext|> gate");
+  EXPECT_GT(expected.size(), 10u) << "the name is text";
+  expected.push_back(end);
+  EXPECT_EQ(ids("gate <|endoftext|> gate"), expected);
+  EXPECT_EQ(ids("gate <|endoftext|> gate", {"--parse-special"}),
+            encoded("gate <|endoftext|> gate<|endoftext|>", "--parse-special"));
+  EXPECT_EQ(ids("the gate"), encoded("the gate<|endoftext|>", "--parse-special"));
+}
+
 TEST_F(TokenizerCommand, StopsWithAWarningWhenThereIsNothingMoreToMerge) {
   const CommandResult r = train("100000");
   EXPECT_EQ(r.code, 0);

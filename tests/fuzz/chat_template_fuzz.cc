@@ -145,8 +145,16 @@ void run(Input input) {
       .bos_token = "<s>", .tools = messages, .more = {{"a", 3}, {"b", "text"}}, .now = day};
   try {
     const ChatTemplate chat(source, "the input");
-    const std::string text = chat.render(messages, given, kLimits);
-    if (text.size() > kLimits.output_bytes || chat.render(messages, given, kLimits) != text) std::abort();
+    const RenderedChat rendered = chat.render(messages, given, kLimits);
+    if (rendered.text.size() > kLimits.output_bytes) std::abort();
+    size_t last = 0;
+    for (const TextRange part : rendered.from_messages) {
+      if (part.begin >= part.end || part.end > rendered.text.size()) std::abort();
+      if (part.begin < last || (last > 0 && part.begin == last)) std::abort();
+      last = part.end;
+    }
+    const RenderedChat again = chat.render(messages, given, kLimits);
+    if (again.text != rendered.text || again.from_messages != rendered.from_messages) std::abort();
   } catch (const Error& error) {
     const std::string_view message = error.what();
     if (!message.starts_with("the input") || message.size() > 600) std::abort();

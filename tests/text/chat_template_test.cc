@@ -10,8 +10,10 @@ namespace gatewright {
 namespace {
 
 using testing::AllOf;
+using testing::ElementsAre;
 using testing::EndsWith;
 using testing::HasSubstr;
+using testing::IsEmpty;
 using testing::StartsWith;
 
 const std::vector<ChatMessage> kShort = {{"user", "Hi"}};
@@ -20,7 +22,15 @@ const std::vector<ChatMessage> kLong = {
 
 std::string rendered(std::string_view source, std::span<const ChatMessage> messages,
                      const ChatTemplateInput& input = {}) {
-  return ChatTemplate(source, "the template").render(messages, input);
+  return ChatTemplate(source, "the template").render(messages, input).text;
+}
+
+/// The parts that came from the messages.
+std::vector<std::string> parts_from_messages(const RenderedChat& chat) {
+  std::vector<std::string> parts;
+  for (const TextRange part : chat.from_messages)
+    parts.push_back(chat.text.substr(part.begin, part.end - part.begin));
+  return parts;
 }
 
 // SmolLM2, Qwen: begin and end marks around each message, a system message when there is none.
@@ -165,7 +175,7 @@ TEST(ChatTemplate, WritesToolsAndCallsAsJson) {
   const OrderedJson tools =
       OrderedJson::parse(R"([{"type": "function", "function": {"name": "weather", "parameters": {}}}])");
   EXPECT_EQ(
-      ChatTemplate(kTools, "t").render(messages, {.tools = tools, .more = {{"enable_thinking", false}}}),
+      ChatTemplate(kTools, "t").render(messages, {.tools = tools, .more = {{"enable_thinking", false}}}).text,
       "<|im_start|>system\n# Tools\n<tools>\n"
       "{\"type\": \"function\", \"function\": {\"name\": \"weather\", \"parameters\": "
       "{}}}\n</tools><|im_end|>\n"
@@ -210,11 +220,67 @@ TEST(ChatTemplate, ErrorsNameTheTemplateAndTheLine) {
 
 TEST(ChatTemplate, RendersTheSameEachTime) {
   const ChatTemplate source(kTools, "t");
-  const std::string first = source.render(kLong);
-  EXPECT_EQ(source.render(kLong), first);
+  const std::string first = source.render(kLong).text;
+  EXPECT_EQ(source.render(kLong).text, first);
   ChatTemplate moved = ChatTemplate(kMarked, "m");
   moved = ChatTemplate(kTools, "t");
-  EXPECT_EQ(moved.render(kLong), first);
+  EXPECT_EQ(moved.render(kLong).text, first);
+}
+
+TEST(ChatTemplate, KnowsWhatCameFromTheMessages) {
+  const RenderedChat chat = ChatTemplate(kMarked, "t").render(kLong);
+  EXPECT_THAT(parts_from_messages(chat), ElementsAre("Be kind.", " Hi ", "Hello!", "Why?"))
+      << "the roles are the caller's";
+  EXPECT_EQ(chat.from_messages.front().begin, std::string_view("<|im_start|>system\n").size());
+  EXPECT_THAT(ChatTemplate("<|end|>{{ bos_token }}{{ mood }}", "t")
+                  .render(kShort, {.bos_token = "<s>", .more = {{"mood", "<s>"}}})
+                  .from_messages,
+              IsEmpty());
+}
+
+// What a template can do to a text: its parts stay known for what they are.
+TEST(ChatTemplate, WhatIsMadeOfMessagesIsTheirs) {
+  const struct {
+    std::string_view expression;
+    std::vector<std::string> parts;
+  } cases[] = {
+      {"'<' + text + '>'", {"<b> Hi"}},
+      {"text | trim", {"<b> Hi"}},
+      {"text.split(' ') | join('<|end|>')", {"<b>", "Hi"}},
+      {"text[1:3] ~ '<'", {"b>"}},
+      {"text[0]", {"<"}},
+      {"text.replace('Hi', '<s>')", {"<b> "}},
+      {"'<s>'.replace('s', text)", {"<b> Hi"}},
+      {"text | upper", {"<B> HI"}},
+      {"('<s>' ~ text ~ '</s>') | upper", {"<B> HI"}},
+      {"(text ~ '\u0131') | upper", {"<B> HII"}},  // of another size, so theirs as a whole
+      {"text | reverse", {"iH >b<"}},
+      {"text * 2", {"<b> Hi<b> Hi"}},
+      {"text | tojson", {"<b> Hi"}},
+      {"{'a\"': text + '\"'} | tojson", {"<b> Hi"}},
+      {"[text, 1]", {"<b> Hi"}},
+      {"text | escape", {"&lt;b&gt; Hi"}},
+      {"'[{}]'.format(text)", {"<b> Hi"}},
+      {"text | list | last", {"i"}},
+      {"messages[0].more | tojson", {"<k>", "a\\\"\\n\\u0001", "c"}},
+      {"messages[0].more | items | list", {"<k>", "a\"\\n\\x01", "c"}},
+      {"tools[0] | upper", {"<TOOL>"}},
+      {"documents[0]", {"<doc>"}},
+      {"messages[0].role", {}},
+      {"'<b> Hi'", {}},
+  };
+  const OrderedJson messages =
+      OrderedJson::parse(R"([{"role": "user", "content": "<b> Hi", "more": {"<k>": ["a\"\n\u0001", "c"]}}])");
+  const ChatTemplateInput input = {.tools = {"<tool>"}, .more = {{"documents", {"<doc>"}}}};
+  const std::string begin = "{% set text = messages[0].content %}";
+  for (const auto& [expression, parts] : cases) {
+    const std::string plain = begin + "{{ " + std::string(expression) + " }}";
+    EXPECT_EQ(parts_from_messages(ChatTemplate(plain, "t").render(messages, input)), parts) << expression;
+    const std::string captured =
+        begin + "{% set kept %}<|end|>{{ " + std::string(expression) +
+        " }}{% endset %}{% macro shown(x) %}{{ x }}<s>{% endmacro %}{{ shown(kept) }}";
+    EXPECT_EQ(parts_from_messages(ChatTemplate(captured, "t").render(messages, input)), parts) << expression;
+  }
 }
 
 }  // namespace

@@ -196,6 +196,83 @@ TEST(Tokenizer, MakesSpecialTokensOfTextOnlyWhenAsked) {
   EXPECT_EQ(tokenizer.find("nothing"), std::nullopt);
 }
 
+TEST(Tokenizer, KeepsNamesOfSpecialTokensTextInPlainParts) {
+  const Tokenizer tokenizer = with_added_tokens();
+  const auto encode = [&](std::string_view text, const std::vector<TextRange>& plain) {
+    return tokenizer.encode(text, {.parse_special = true, .plain = plain});
+  };
+  const std::vector<int32_t> as_text = tokenizer.encode("<|user|>");
+  const std::string_view twice = "<|user|><|user|>";
+  std::vector<int32_t> second = {257}, first = as_text;
+  second.insert(second.end(), as_text.begin(), as_text.end());
+  first.push_back(257);
+  EXPECT_EQ(encode(twice, {}), (std::vector<int32_t>{257, 257}));
+  EXPECT_EQ(encode(twice, {{8, 16}}), second);
+  EXPECT_EQ(encode(twice, {{0, 8}}), first);
+  EXPECT_EQ(encode(twice, {{0, 1}}), first) << "one byte is enough";
+  EXPECT_EQ(encode(twice, {{7, 8}, {20, 30}}), first);
+  EXPECT_EQ(encode("<|user|> magic word", {{8, 19}}), (std::vector<int32_t>{257, 258}))
+      << "tokens that are not special are found everywhere, and white space is taken as ever";
+  EXPECT_EQ(encode("<|user|>", {{8, 8}}), (std::vector<int32_t>{257}));
+  EXPECT_EQ(tokenizer.encode("<|user|>", {.plain = std::vector<TextRange>{}}), as_text);
+}
+
+TEST(Tokenizer, APlainPartDoesNotHideAShorterNameBeforeIt) {
+  BpeVocabulary vocabulary = vocabulary_with({});
+  for (const char* name : {"<a>", "<a>b"}) {
+    vocabulary.added.push_back({.id = static_cast<int32_t>(vocabulary.tokens.size()), .content = name});
+    vocabulary.tokens.emplace_back(name);
+  }
+  const Tokenizer tokenizer(std::move(vocabulary));
+  const std::vector<TextRange> plain = {{3, 4}};
+  const int32_t b = tokenizer.encode("b").at(0);
+  EXPECT_EQ(tokenizer.encode("<a>b", {.parse_special = true}), (std::vector<int32_t>{257}));
+  EXPECT_EQ(tokenizer.encode("<a>b", {.parse_special = true, .plain = plain}),
+            (std::vector<int32_t>{256, b}));
+}
+
+TEST(Tokenizer, PlainPartsWithoutNamesChangeNothing) {
+  // "ab" merges across the border of a part: the text is encoded in one go.
+  BpeVocabulary vocabulary = vocabulary_with({{"a", "b"}, {"ab", "a"}});
+  const auto end = static_cast<int32_t>(vocabulary.tokens.size());
+  vocabulary.tokens.emplace_back("<|end|>");
+  vocabulary.added.push_back({.id = end, .content = "<|end|>"});
+  const Tokenizer tokenizer(std::move(vocabulary));
+  RandomStream random(1, "test");
+  for (int i = 0; i < 200; ++i) {
+    std::string text;
+    std::vector<TextRange> plain;
+    for (int part = 0; part < 6; ++part) {
+      if (random.below(2)) text += "<|end|>";
+      const size_t begin = text.size();
+      text += random_bytes(random, random.below(5), 2);
+      if (random.below(2) && text.size() > begin) plain.push_back({begin, text.size()});
+    }
+    EXPECT_EQ(tokenizer.encode(text, {.parse_special = true, .plain = plain}),
+              tokenizer.encode(text, {.parse_special = true}))
+        << text;
+  }
+}
+
+TEST(Tokenizer, PlainPartsAreFoundAgainInNormalisedText) {
+  // A special token that is looked for in the normalised text, which is longer and has other characters; the
+  // accents after the parts melt with their last letters.
+  BpeVocabulary vocabulary = vocabulary_with({});
+  vocabulary.tokens.emplace_back("<END>");
+  vocabulary.added.push_back({.id = 256, .content = "<END>", .normalized = true});
+  TokenizerDefinition definition = Tokenizer(std::move(vocabulary)).definition();
+  definition.normalizer = Json::parse(R"({"type": "Sequence", "normalizers": [
+    {"type": "Replace", "pattern": {"String": " "}, "content": "___"}, {"type": "Lowercase"}, {"type": "NFC"}]})");
+  const Tokenizer tokenizer(definition);
+  const std::string said = "u <END> e", text = said + "\u0301<END>" + said + "\u0301<end> ";
+  const size_t again = text.rfind(said);
+  const std::vector<TextRange> plain = {{0, said.size()}, {again, again + said.size()}};
+  const std::vector<int32_t> ids = tokenizer.encode(text, {.parse_special = true, .plain = plain});
+  EXPECT_EQ(std::ranges::count(ids, 256), 2);
+  EXPECT_EQ(tokenizer.decode(ids), "u___<end>___\u00E9<END>u___<end>___\u00E9<END>___");
+  EXPECT_EQ(std::ranges::count(tokenizer.encode(text, {.parse_special = true}), 256), 4);
+}
+
 TEST(Tokenizer, FindsTheLongestAddedTokenAndWholeWords) {
   const Tokenizer tokenizer = with_added_tokens();
   EXPECT_EQ(pieces(tokenizer, "a magic words"), (std::vector<std::string>{"a", " ", "magic word", "s"}));

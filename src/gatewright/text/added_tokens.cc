@@ -20,6 +20,12 @@ uint32_t code_at(std::string_view text, size_t at) {
 
 }  // namespace
 
+size_t PlainParts::room(size_t at) {
+  while (!parts.empty() && parts.front().end <= at) parts = parts.subspan(1);
+  if (parts.empty()) return std::string_view::npos;
+  return parts.front().begin > at ? parts.front().begin - at : 0;
+}
+
 AddedTokenCutter::AddedTokenCutter(std::vector<AddedToken> tokens, std::vector<std::string> contents)
     : tokens_(std::move(tokens)), contents_(std::move(contents)) {
   std::vector<PrefixIndex::Entry> entries;
@@ -28,8 +34,18 @@ AddedTokenCutter::AddedTokenCutter(std::vector<AddedToken> tokens, std::vector<s
   index_ = PrefixIndex(std::move(entries));
 }
 
-AddedTokenCutter::Found AddedTokenCutter::find(std::string_view text, size_t at, size_t done) const {
-  const PrefixIndex::Match match = index_.longest(text.substr(at));
+AddedTokenCutter::Found AddedTokenCutter::find(std::string_view text, size_t at, size_t done,
+                                               PlainParts& plain) const {
+  const size_t room = plain.room(at);
+  const Found own = find(text, at, done, room);
+  if (room == std::string_view::npos) return own;
+  const Found other = plain.others->find(text, at, done, std::string_view::npos);
+  return other.size > own.size ? other : own;
+}
+
+AddedTokenCutter::Found AddedTokenCutter::find(std::string_view text, size_t at, size_t done,
+                                               size_t longest) const {
+  const PrefixIndex::Match match = index_.longest(text.substr(at, longest));
   if (match.size == 0) return {};
   const AddedToken& token = tokens_[static_cast<size_t>(match.value)];
   size_t begin = at, end = at + match.size;
@@ -50,7 +66,7 @@ AddedTokenCutter::Found AddedTokenCutter::find(std::string_view text, size_t at,
       if (!is_space(c.code)) break;
       end += c.size;
     }
-  return {.token = &token, .begin = begin, .end = end};
+  return {.token = &token, .size = match.size, .begin = begin, .end = end};
 }
 
 }  // namespace gatewright

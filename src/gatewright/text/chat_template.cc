@@ -10,24 +10,33 @@ namespace {
 using jinja::Heap;
 using jinja::Value;
 
-Value value_of(Heap& heap, const OrderedJson& json);
+/// Whether texts are marked as what strangers say.
+enum class Marked { kNo, kYes };
 
-Value list_of(Heap& heap, const OrderedJson& json) {
+Value value_of(Heap& heap, const OrderedJson& json, Marked marked);
+
+Value text_of(Heap& heap, std::string_view text, Marked marked) {
+  if (marked == Marked::kYes) heap.mark(text);
+  return text;
+}
+
+Value list_of(Heap& heap, const OrderedJson& json, Marked marked) {
   std::vector<Value> items;
-  for (const OrderedJson& element : json) items.push_back(value_of(heap, element));
+  for (const OrderedJson& element : json) items.push_back(value_of(heap, element, marked));
   return heap.make_list(std::move(items));
 }
 
-Value mapping_of(Heap& heap, const OrderedJson& json) {
+Value mapping_of(Heap& heap, const OrderedJson& json, Marked marked, std::string_view unmarked_key = {}) {
   jinja::Mapping* mapping = heap.make_mapping();
   heap.claim(json.size() * sizeof mapping->entries[0]);
   // Keys of an object are different, so none needs to be looked for.
   for (auto item = json.begin(); item != json.end(); ++item)
-    mapping->entries.emplace_back(item.key(), value_of(heap, *item));
+    mapping->entries.emplace_back(text_of(heap, item.key(), marked),
+                                  value_of(heap, *item, item.key() == unmarked_key ? Marked::kNo : marked));
   return mapping;
 }
 
-Value value_of(Heap& heap, const OrderedJson& json) {
+Value value_of(Heap& heap, const OrderedJson& json, Marked marked) {
   const Heap::Deeper deeper(heap);
   heap.step();
   switch (json.type()) {
@@ -42,11 +51,11 @@ Value value_of(Heap& heap, const OrderedJson& json) {
     case OrderedJson::value_t::number_float:
       return json.get<double>();
     case OrderedJson::value_t::string:
-      return std::string_view(json.get_ref<const std::string&>());
+      return text_of(heap, json.get_ref<const std::string&>(), marked);
     case OrderedJson::value_t::array:
-      return list_of(heap, json);
+      return list_of(heap, json, marked);
     case OrderedJson::value_t::object:
-      return mapping_of(heap, json);
+      return mapping_of(heap, json, marked);
     default:
       return jinja::None{};
   }
@@ -70,17 +79,27 @@ std::string cleaned(std::string text) {
   return text.substr(0, end) + "...";
 }
 
+/// Templates of some families make control tokens out of roles ('<|' + role + '|>'), which callers choose
+/// from a few, so they are not marked.
+Value messages_of(Heap& heap, const OrderedJson& messages) {
+  std::vector<Value> items;
+  for (const OrderedJson& message : messages)
+    items.push_back(message.is_object() ? mapping_of(heap, message, Marked::kYes, "role")
+                                        : value_of(heap, message, Marked::kYes));
+  return heap.make_list(std::move(items));
+}
+
 /// The variables that a template is given. Texts stay in `messages` and `input`.
 jinja::Mapping variables(Heap& heap, const OrderedJson& messages, const ChatTemplateInput& input) {
   jinja::Mapping all;
-  all.set("messages", value_of(heap, messages));
+  all.set("messages", messages_of(heap, messages));
   all.set("add_generation_prompt", input.add_generation_prompt);
-  all.set("tools", value_of(heap, input.tools));
+  all.set("tools", value_of(heap, input.tools, Marked::kYes));
   all.set("documents", jinja::None{});
   if (!input.bos_token.empty()) all.set("bos_token", std::string_view(input.bos_token));
   if (!input.eos_token.empty()) all.set("eos_token", std::string_view(input.eos_token));
   for (auto item = input.more.begin(); item != input.more.end(); ++item)
-    all.set(item.key(), value_of(heap, *item));
+    all.set(item.key(), value_of(heap, *item, item.key() == "documents" ? Marked::kYes : Marked::kNo));
   return all;
 }
 
@@ -98,23 +117,24 @@ ChatTemplate::~ChatTemplate() = default;
 ChatTemplate::ChatTemplate(ChatTemplate&&) noexcept = default;
 ChatTemplate& ChatTemplate::operator=(ChatTemplate&&) noexcept = default;
 
-std::string ChatTemplate::render(std::span<const ChatMessage> messages,
-                                 const ChatTemplateInput& input) const {
+RenderedChat ChatTemplate::render(std::span<const ChatMessage> messages,
+                                  const ChatTemplateInput& input) const {
   OrderedJson list = OrderedJson::array();
   for (const ChatMessage& message : messages)
     list.push_back({{"role", message.role}, {"content", message.content}});
   return render(list, input);
 }
 
-std::string ChatTemplate::render(const OrderedJson& messages, const ChatTemplateInput& input,
-                                 const jinja::Limits& limits) const {
+RenderedChat ChatTemplate::render(const OrderedJson& messages, const ChatTemplateInput& input,
+                                  const jinja::Limits& limits) const {
   Heap heap(limits);
   std::optional<jinja::Evaluator> evaluator;
   jinja::Mapping given;
   try {
     given = variables(heap, messages, input);
     evaluator.emplace(heap, given, input.now ? *input.now : local_time());
-    return evaluator->render(*template_);
+    jinja::MarkedText rendered = evaluator->render(*template_);
+    return {.text = std::move(rendered.text), .from_messages = std::move(rendered.marks)};
   } catch (const jinja::Refusal& refusal) {
     fail("{} refuses these messages: {}", what_, cleaned(refusal.what()));
   } catch (const Error& error) {

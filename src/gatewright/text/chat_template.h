@@ -9,9 +9,11 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "gatewright/base/json.h"
 #include "gatewright/text/jinja/value.h"
+#include "gatewright/text/text_range.h"
 
 namespace gatewright {
 
@@ -33,6 +35,15 @@ struct ChatTemplateInput {
   std::optional<std::tm> now = {};             // what strftime_now tells; absent: the local time
 };
 
+/// A conversation as one text.
+struct RenderedChat {
+  std::string text;
+  /// What came out of the messages (but for their roles), the tools and documents, in order and apart from
+  /// each other. A name of a control token that has a byte in there is not the template's:
+  /// EncodeOptions::plain keeps it text.
+  std::vector<TextRange> from_messages;
+};
+
 class ChatTemplate {
  public:
   /// Takes the source apart. `what` names it in errors, which also name the line.
@@ -41,12 +52,12 @@ class ChatTemplate {
   ChatTemplate(ChatTemplate&&) noexcept;
   ChatTemplate& operator=(ChatTemplate&&) noexcept;
 
-  /// The conversation as one text. What the template finds wrong with the messages (raise_exception) is an
-  /// error with its words, and so is a rendering beyond the limits.
-  std::string render(std::span<const ChatMessage> messages, const ChatTemplateInput& input = {}) const;
+  /// What the template finds wrong with the messages (raise_exception) is an error with its words, and so is
+  /// a rendering beyond the limits.
+  RenderedChat render(std::span<const ChatMessage> messages, const ChatTemplateInput& input = {}) const;
   /// Messages as a list of objects, which may have more than role and content.
-  std::string render(const OrderedJson& messages, const ChatTemplateInput& input = {},
-                     const jinja::Limits& limits = {}) const;
+  RenderedChat render(const OrderedJson& messages, const ChatTemplateInput& input = {},
+                      const jinja::Limits& limits = {}) const;
 
  private:
   std::string what_;

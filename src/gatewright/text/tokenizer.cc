@@ -91,6 +91,8 @@ struct Tokenizer::State {
       if (token.special && token.content == kEndOfText) end_of_text = token.id;
     for (const bool special : {false, true})
       for (const bool normalized : {false, true}) cutters[special][normalized] = cutter(special, normalized);
+    normalized_special = std::ranges::any_of(
+        definition.added, [](const AddedToken& token) { return token.special && token.normalized; });
     lossless = keeps_everything();
     fingerprint = hash_bytes(fingerprinted_json(definition));
   }
@@ -118,27 +120,60 @@ struct Tokenizer::State {
   void encode(std::string_view text, EncodeOptions options, std::vector<int32_t>& out) const {
     const AddedTokenCutter& raw = cutters[options.parse_special][false];
     bool begins = true;
+    const PlainParts plain = {.parts = options.parse_special ? options.plain : std::span<const TextRange>(),
+                              .others = &cutters[false][false]};
     const auto on_text = [&](std::string_view part) {
-      encode_raw(part, options, begins, out);
+      encode_raw(part, parts_within(plain.parts, text, part), options, begins, out);
       begins = false;
     };
     if (raw.empty()) return on_text(text);
-    raw.cut(text, on_text, [&](int32_t id) {
+    raw.cut(text, plain, on_text, [&](int32_t id) {
       out.push_back(id);
       begins = false;
     });
   }
 
-  void encode_raw(std::string_view text, EncodeOptions options, bool begins,
+  /// The plain parts of `piece`, which lies in `text`, counted from its begin; none when nothing asks for
+  /// them.
+  std::vector<TextRange> parts_within(std::span<const TextRange> parts, std::string_view text,
+                                      std::string_view piece) const {
+    std::vector<TextRange> within;
+    if (!normalized_special) return within;
+    const auto offset = static_cast<size_t>(piece.data() - text.data());
+    for (const TextRange part : parts)
+      if (part.begin < offset + piece.size() && part.end > offset)
+        within.push_back({std::max(part.begin, offset) - offset, std::min(part.end - offset, piece.size())});
+    return within;
+  }
+
+  /// Where the parts of a text lie in what the normaliser made of it: from where the text up to a part comes
+  /// out the same by itself to where the text after it does. Where neighbours melt a part grows by them.
+  std::vector<TextRange> normalised(std::vector<TextRange> parts, std::string_view text,
+                                    std::string_view normal) const {
+    if (normalizer.empty()) return parts;
+    std::string buffer;
+    for (TextRange& part : parts) {
+      const std::string_view before = normalizer.apply(text.substr(0, part.begin), buffer);
+      part.begin = static_cast<size_t>(std::ranges::mismatch(before, normal).in1 - before.begin());
+      const std::string_view after = normalizer.apply(text.substr(part.end), buffer);
+      const auto same = std::mismatch(after.rbegin(), after.rend(), normal.rbegin(), normal.rend()).first;
+      part.end = normal.size() - static_cast<size_t>(same - after.rbegin());
+    }
+    return parts;
+  }
+
+  void encode_raw(std::string_view text, std::vector<TextRange> parts, EncodeOptions options, bool begins,
                   std::vector<int32_t>& out) const {
     std::string buffer;
     const std::string_view normal = normalizer.empty() ? text : normalizer.apply(text, buffer);
+    if (!parts.empty()) parts = normalised(std::move(parts), text, normal);
     const AddedTokenCutter& cutter = cutters[options.parse_special][true];
     const auto on_text = [&](std::string_view part) {
       encode_text(part, begins && part.data() == normal.data(), out);
     };
     if (cutter.empty()) return on_text(normal);
-    cutter.cut(normal, on_text, [&](int32_t id) { out.push_back(id); });
+    const PlainParts plain = {.parts = parts, .others = &cutters[false][true]};
+    cutter.cut(normal, plain, on_text, [&](int32_t id) { out.push_back(id); });
   }
 
   void encode_text(std::string_view text, bool begins, std::vector<int32_t>& out) const {
@@ -199,6 +234,7 @@ struct Tokenizer::State {
   const AddedIds ids;
   const WordBorders word_borders;
   std::array<std::array<AddedTokenCutter, 2>, 2> cutters;  // [special ones, too][of the normalised text]
+  bool normalized_special = false;  // whether special tokens are looked for in the normalised text
   const uint64_t cache_owner = WordCache::new_owner();
   std::optional<int32_t> end_of_text;
   bool lossless = false;

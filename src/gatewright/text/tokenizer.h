@@ -12,6 +12,7 @@
 #include <string_view>
 #include <vector>
 
+#include "gatewright/text/text_range.h"
 #include "gatewright/text/tokenizer_definition.h"
 
 namespace gatewright {
@@ -21,6 +22,9 @@ inline constexpr std::string_view kEndOfText = "<|endoftext|>";
 struct EncodeOptions {
   bool parse_special = false;  // names of special tokens in the text become those tokens: for chat templates
   bool add_special = false;    // put the begin and end tokens around that the tokenizer asks for
+  /// With parse_special: parts of the text, in order and apart from each other, where such names stay text; a
+  /// name is parsed when it has no byte in any of them. All else is as if the text had no parts.
+  std::span<const TextRange> plain = {};
 };
 struct DecodeOptions {
   bool skip_special = false;

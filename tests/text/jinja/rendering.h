@@ -15,7 +15,7 @@ namespace gatewright {
 /// Renders with these variables; errors name "t".
 inline std::string rendered(std::string_view source, const OrderedJson& variables = OrderedJson::object(),
                             const jinja::Limits& limits = {}) {
-  return ChatTemplate(source, "t").render(OrderedJson::array(), {.more = variables}, limits);
+  return ChatTemplate(source, "t").render(OrderedJson::array(), {.more = variables}, limits).text;
 }
 
 struct Rendering {

@@ -47,8 +47,8 @@ void Scope::set(std::string_view name, const Value& value) {
     it->second = value;
 }
 
-std::string Evaluator::render(const Template& source) {
-  std::string out;
+MarkedText Evaluator::render(const Template& source) {
+  MarkedText out;
   out_ = &out;
   run(source.body, root_);
   return out;
@@ -56,7 +56,7 @@ std::string Evaluator::render(const Template& source) {
 
 void Evaluator::write(std::string_view text) {
   heap_.claim_output(text.size());
-  *out_ += text;
+  heap_.append(*out_, text);
 }
 
 // --- statements ---
@@ -154,12 +154,13 @@ Evaluator::Flow Evaluator::run(const Set& set, Scope& scope) {
 }
 
 std::string_view Evaluator::captured(const Body& body, Scope& scope) {
-  std::string text;
-  std::string* const before = std::exchange(out_, &text);
+  MarkedText text;
+  MarkedText* const before = std::exchange(out_, &text);
   Scope inner{.outer = &scope};
   run(body, inner);
   out_ = before;
-  return heap_.keep(std::move(text));
+  heap_.claim(text.text.size());
+  return heap_.adopt(std::move(text));
 }
 
 Evaluator::Flow Evaluator::run(const Capture& capture, Scope& scope) {

@@ -28,7 +28,7 @@ class Evaluator {
       : heap_(heap), globals_(globals), now_(now) {}
 
   /// Errors don't name a line: the one they arose in is line().
-  std::string render(const Template& source);
+  MarkedText render(const Template& source);
   int line() const { return line_; }
 
  private:
@@ -79,7 +79,7 @@ class Evaluator {
   const Mapping& globals_;
   std::tm now_;
   Scope root_;
-  std::string* out_ = nullptr;
+  MarkedText* out_ = nullptr;
   int line_ = 0;
   int loops_ = 0;  // around what runs
 };

@@ -46,13 +46,14 @@ Value make_mapping(Heap& heap, const Arguments& arguments, bool is_namespace) {
 
 Value formatted_time(Heap& heap, const Arguments& arguments, const std::tm& now) {
   constexpr size_t kLongestFormat = 256, kLongestTime = 4096;
-  const std::string format(Bound(arguments, "strftime_now", {"format"}, 1).text(0, ""));
+  const std::string_view given = Bound(arguments, "strftime_now", {"format"}, 1).text(0, "");
+  const std::string format(given);
   require(format.size() <= kLongestFormat && format.find('\0') == std::string::npos,
           "strftime_now: the format is longer than {} bytes", kLongestFormat);
   std::string text(kLongestTime, '\0');
   const size_t size = format.empty() ? 0 : std::strftime(text.data(), text.size(), format.c_str(), &now);
   text.resize(size);
-  return heap.keep(std::move(text));
+  return heap.keep(std::move(text), given);
 }
 
 }  // namespace

@@ -47,28 +47,28 @@ class Writer {
       const std::string_view bytes = text.substr(i, c.size);
       i += c.size;
       if (c.code == '"' || c.code == '\\')
-        out_.add(fmt::format("\\{}", bytes));
+        out_.add_made(fmt::format("\\{}", bytes), bytes);
       else if (c.code < 32)
-        add_control(static_cast<char>(c.code));
+        out_.add_made(control(static_cast<char>(c.code)), bytes);
       else if (style_.ensure_ascii && c.code > 126 && c.code != kInvalidUtf8)
-        add_escape(c.code);
+        out_.add_made(escape(c.code), bytes);
       else
         out_.add(bytes);
     }
     out_.add("\"");
   }
 
-  void add_control(char c) {
+  static std::string control(char c) {
     constexpr std::string_view known = "\b\f\n\r\t", letters = "bfnrt";
     const size_t at = known.find(c);
-    out_.add(at == std::string_view::npos ? fmt::format("\\u{:04x}", c) : fmt::format("\\{}", letters[at]));
+    return at == std::string_view::npos ? fmt::format("\\u{:04x}", c) : fmt::format("\\{}", letters[at]);
   }
 
-  void add_escape(uint32_t code) {
-    if (code == 127) return out_.add("\x7f");
-    if (code < 0x10000) return out_.add(fmt::format("\\u{:04x}", code));
+  static std::string escape(uint32_t code) {
+    if (code == 127) return "\x7f";
+    if (code < 0x10000) return fmt::format("\\u{:04x}", code);
     const uint32_t rest = code - 0x10000;
-    out_.add(fmt::format("\\u{:04x}\\u{:04x}", 0xD800 + (rest >> 10), 0xDC00 + (rest & 0x3FF)));
+    return fmt::format("\\u{:04x}\\u{:04x}", 0xD800 + (rest >> 10), 0xDC00 + (rest & 0x3FF));
   }
 
   void break_line(int level) {

@@ -38,7 +38,7 @@ template <std::string (*change)(std::string_view)>
 Value changed(Heap& heap, std::string_view text, const Arguments& arguments) {
   none(arguments, "the method");
   heap.step(text.size() / 8);
-  return heap.keep(change(text));
+  return heap.keep(change(text), text);
 }
 
 template <bool (*holds)(std::string_view)>

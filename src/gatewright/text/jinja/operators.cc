@@ -131,8 +131,8 @@ uint64_t repetitions(Heap& heap, int64_t times, uint64_t size, uint64_t part_byt
 
 Value repeated(Heap& heap, const Value& value, int64_t times) {
   if (const auto* text = as<std::string_view>(value)) {
-    std::string out;
-    for (uint64_t left = repetitions(heap, times, text->size(), 1); left > 0; --left) out += *text;
+    MarkedText out;
+    for (uint64_t left = repetitions(heap, times, text->size(), 1); left > 0; --left) heap.append(out, *text);
     return heap.adopt(std::move(out));
   }
   const List& list = *std::get<List*>(value);

@@ -31,7 +31,7 @@ Value at_path(Heap& heap, const Value& value, const Value& path) {
 Value key_of(Heap& heap, const Value& element, const Value* attribute, bool case_sensitive) {
   const Value value = attribute && !is_none(*attribute) ? at_path(heap, element, *attribute) : element;
   const auto* text = as<std::string_view>(value);
-  return text && !case_sensitive ? Value(heap.keep(to_lower(*text))) : value;
+  return text && !case_sensitive ? Value(heap.keep(to_lower(*text), *text)) : value;
 }
 
 Value new_list(Heap& heap, std::vector<Value> items) { return heap.make_list(std::move(items)); }

@@ -26,14 +26,15 @@ void add_text_repr(std::string_view text, TextBuilder& out) {
   out.add({&quote, 1});
   for (const char& c : text) {
     const auto byte = static_cast<unsigned char>(c);
+    const std::string_view character(&c, 1);
     if (c == quote || c == '\\')
-      out.add(fmt::format("\\{}", c));
+      out.add_made(fmt::format("\\{}", c), character);
     else if (c == '\n' || c == '\r' || c == '\t')
-      out.add(c == '\n' ? "\\n" : c == '\r' ? "\\r" : "\\t");
+      out.add_made(c == '\n' ? "\\n" : c == '\r' ? "\\r" : "\\t", character);
     else if (byte < 32 || byte == 127)
-      out.add(fmt::format("\\x{:02x}", byte));
+      out.add_made(fmt::format("\\x{:02x}", byte), character);
     else
-      out.add({&c, 1});
+      out.add(character);
   }
   out.add({&quote, 1});
 }
@@ -147,14 +148,62 @@ void Heap::claim_output(uint64_t bytes) {
   output_bytes_ += bytes;
 }
 
-std::string_view Heap::keep(std::string text) {
+std::string_view Heap::keep(std::string text, std::string_view from) {
   claim(text.size());
-  return adopt(std::move(text));
+  MarkedText kept;
+  const bool in_place = text.size() == from.size();  // as where letters change their case
+  append_made(kept, text, in_place ? std::string_view() : from);
+  if (in_place) for_marks(from, [&](TextRange range) { add_mark(kept, range); });
+  return adopt(std::move(kept));
 }
 
-std::string_view Heap::adopt(std::string text) {
-  claim(sizeof text);
-  return texts_.emplace_back(std::move(text));
+std::string_view Heap::adopt(MarkedText text) {
+  constexpr size_t kNode = 64;  // bytes of an entry of a map, at least
+  claim(sizeof text.text + kNode * text.marks.size());
+  const std::string_view kept = texts_.emplace_back(std::move(text.text));
+  for (const TextRange range : text.marks)
+    marked_.emplace(kept.data() + range.begin, kept.data() + range.end);
+  return kept;
+}
+
+void Heap::mark(std::string_view text) {
+  if (!text.empty()) marked_.emplace(text.data(), text.data() + text.size());
+}
+
+template <typename Part>
+void Heap::for_marks(std::string_view text, const Part& part) const {
+  if (marked_.empty() || text.empty()) return;
+  const char *const begin = text.data(), *const end = begin + text.size();
+  auto it = marked_.upper_bound(begin);
+  if (it != marked_.begin() && std::less<>()(begin, std::prev(it)->second)) --it;
+  for (; it != marked_.end() && std::less<>()(it->first, end); ++it) {
+    const char* const first = std::max(it->first, begin, std::less<>());
+    const char* const last = std::min(it->second, end, std::less<>());
+    part(TextRange{static_cast<size_t>(first - begin), static_cast<size_t>(last - begin)});
+  }
+}
+
+void Heap::add_mark(MarkedText& text, TextRange range) {
+  if (!text.marks.empty() && text.marks.back().end == range.begin) {
+    text.marks.back().end = range.end;
+    return;
+  }
+  claim(sizeof range);
+  text.marks.push_back(range);
+}
+
+void Heap::append(MarkedText& text, std::string_view part) {
+  const size_t at = text.text.size();
+  text.text += part;
+  for_marks(part, [&](TextRange range) { add_mark(text, {at + range.begin, at + range.end}); });
+}
+
+void Heap::append_made(MarkedText& text, std::string_view made, std::string_view from) {
+  const size_t at = text.text.size();
+  text.text += made;
+  bool marked = false;
+  for_marks(from, [&](TextRange) { marked = true; });
+  if (marked && !made.empty()) add_mark(text, {at, at + made.size()});
 }
 
 List* Heap::make_list(std::vector<Value> items, bool tuple) {

@@ -5,12 +5,15 @@
 
 #include <cstdint>
 #include <deque>
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <variant>
 #include <vector>
+
+#include "gatewright/text/text_range.h"
 
 namespace gatewright::jinja {
 
@@ -62,7 +65,15 @@ struct Limits {
   int depth = 200;                             // of expressions, blocks, calls and nested values
 };
 
-/// Owns what a rendering makes and counts what it uses; beyond a limit it fails.
+/// A text and which parts of it came from strangers, in order and apart from each other.
+struct MarkedText {
+  std::string text;
+  std::vector<TextRange> marks;
+};
+
+/// Owns what a rendering makes and counts what it uses; beyond a limit it fails. It knows of every text which
+/// bytes came from texts that were marked, by where they lie: texts that are made carry their marks along,
+/// and parts of texts are views of them.
 class Heap {
  public:
   explicit Heap(const Limits& limits) : limits_(limits) {}
@@ -71,10 +82,17 @@ class Heap {
   /// Before `bytes` are allocated.
   void claim(uint64_t bytes);
   void claim_output(uint64_t bytes);
-  /// Claims the text and keeps it.
-  std::string_view keep(std::string text);
+  /// Claims the text and keeps it; it was made of `from`.
+  std::string_view keep(std::string text, std::string_view from);
   /// Keeps a text whose bytes were claimed already.
-  std::string_view adopt(std::string text);
+  std::string_view adopt(MarkedText text);
+
+  /// Marks a text that lives as long as the rendering and has no marks yet.
+  void mark(std::string_view text);
+  /// Appends `part`, which lies in a text of the rendering or nowhere in it, with its marks.
+  void append(MarkedText& text, std::string_view part);
+  /// Appends what was made of `from`: marked as a whole where a part of that is.
+  void append_made(MarkedText& text, std::string_view made, std::string_view from);
   List* make_list(std::vector<Value> items = {}, bool tuple = false);
   Mapping* make_mapping();
   Function* make_function(Function function);
@@ -92,6 +110,11 @@ class Heap {
   };
 
  private:
+  /// Calls part(range) for the marked parts of `text`, counted from its begin.
+  template <typename Part>
+  void for_marks(std::string_view text, const Part& part) const;
+  void add_mark(MarkedText& text, TextRange range);
+
   Limits limits_;
   uint64_t steps_ = 0, bytes_ = 0, output_bytes_ = 0;
   int depth_ = 0;
@@ -99,6 +122,7 @@ class Heap {
   std::deque<List> lists_;
   std::deque<Mapping> mappings_;
   std::deque<Function> functions_;
+  std::map<const char*, const char*, std::less<>> marked_;  // begin and end, apart from each other
 };
 
 /// A text that grows under the heap's limits.
@@ -107,13 +131,18 @@ class TextBuilder {
   explicit TextBuilder(Heap& heap) : heap_(heap) {}
   void add(std::string_view part) {
     heap_.claim(part.size());
-    text_ += part;
+    heap_.append(text_, part);
+  }
+  /// What stands for `from`, where the bytes are others.
+  void add_made(std::string_view made, std::string_view from) {
+    heap_.claim(made.size());
+    heap_.append_made(text_, made, from);
   }
   std::string_view finish() { return heap_.adopt(std::move(text_)); }
 
  private:
   Heap& heap_;
-  std::string text_;
+  MarkedText text_;
 };
 
 template <typename T>

@@ -23,7 +23,8 @@ std::string_view text_of(Heap& heap, const Value& value) {
 template <std::string (*change)(std::string_view)>
 Value changed(Heap& heap, const Value& value, const Arguments& arguments) {
   Bound(arguments, "the filter", {});
-  return heap.keep(change(text_of(heap, value)));
+  const std::string_view text = text_of(heap, value);
+  return heap.keep(change(text), text);
 }
 
 /// Words begin behind white space and ( { [ < -.
@@ -53,7 +54,7 @@ Value escape(Heap& heap, const Value& value, const Arguments& arguments) {
   for (size_t at = text.find_first_of(special); at != std::string_view::npos;
        at = text.find_first_of(special)) {
     out.add(text.substr(0, at));
-    out.add(names[special.find(text[at])]);
+    out.add_made(names[special.find(text[at])], text.substr(at, 1));
     text.remove_prefix(at + 1);
   }
   out.add(text);
