@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <ctime>
 #include <fstream>
 
 #include "core_verbs.h"
@@ -23,6 +24,7 @@ struct TokenizerArguments {
   std::string tokenizer, out, input = "-", text;
   std::vector<std::string> files;
   BpeTrainerOptions training;
+  int rounds = 5;
   bool json = false, parse_special = false, add_special = false, skip_special = false;
 };
 
@@ -218,6 +220,46 @@ void show(const TokenizerArguments& a) {
   print_tokens(longest);
 }
 
+/// Of the processor on this thread, so that what others do matters little.
+double processor_seconds() {
+  timespec now = {};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+  return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
+}
+
+/// One thread, the same text again and again, after a first time that fills the caches.
+void bench(const TokenizerArguments& a) {
+  const auto seconds_of = [](const auto& work) {
+    const double start = processor_seconds();
+    work();
+    return processor_seconds() - start;
+  };
+  std::optional<Tokenizer> tokenizer;
+  const double loading = seconds_of([&] { tokenizer.emplace(Tokenizer::load(a.tokenizer)); });
+  const std::string text = read_file(a.input);
+  require(!text.empty(), "{} is empty", a.input == "-" ? "standard input" : a.input);
+  std::vector<int32_t> ids;
+  std::vector<double> rates;
+  for (int round = 0; round <= a.rounds; ++round) {
+    ids.clear();
+    const double seconds = seconds_of([&] { tokenizer->encode(text, ids); });
+    if (round > 0) rates.push_back(static_cast<double>(text.size()) / seconds / 1e6);
+  }
+  std::ranges::sort(rates);
+  const double median = rates[rates.size() / 2];
+  if (a.json)
+    return print(OrderedJson({{"megabytes_per_second", median},
+                              {"least", rates.front()},
+                              {"most", rates.back()},
+                              {"bytes", text.size()},
+                              {"tokens", ids.size()},
+                              {"loading_seconds", loading}})
+                     .dump(2) +
+                 "\n");
+  print(fmt::format("{:.1f} MB/s ({:.1f} to {:.1f}), {} bytes to {} tokens, loading {:.2f} s\n", median,
+                    rates.front(), rates.back(), text.size(), ids.size(), loading));
+}
+
 }  // namespace
 
 void add_tokenizer(Options& verb) {
@@ -267,6 +309,12 @@ void add_tokenizer(Options& verb) {
       "  echo '[{\"role\": \"user\", \"content\": \"Hello\"}]' | gatewright tokenizer render --tokenizer "
       "model.gguf -");
   sub.run([a] { render(*a); });
+  sub = common("bench", "how fast one thread encodes texts, by processor time");
+  sub.add("FILE", a->input, "text; - for standard input").show_default();
+  sub.add("--rounds", a->rounds, "measurements, the median counts").range(1, 1000).show_default();
+  sub.flag("--json", a->json, "print JSON");
+  sub.examples("  gatewright tokenizer bench --tokenizer tokenizer.json book.txt");
+  sub.run([a] { bench(*a); });
   sub = common("show", "how a text is cut, or the longest tokens");
   sub.add("TEXT", a->text, "text to cut into tokens");
   sub.flag("--json", a->json, "print JSON");

@@ -126,6 +126,25 @@ TEST_F(TokenizerCommand, WhatAMessageSaysIsNoControlToken) {
   EXPECT_EQ(ids("the gate"), encoded("the gate<|endoftext|>", "--parse-special"));
 }
 
+TEST_F(TokenizerCommand, BenchTellsHowFastItEncodes) {
+  ASSERT_EQ(train().code, 0);
+  const auto bench = [&](const std::string& text) {
+    return run({"tokenizer", "bench", "--tokenizer", path("tokenizer.json"), "--rounds", "3", "--json", "-"},
+               {.input = text});
+  };
+  const Json json = Json::parse(bench("the gate the gate").out);
+  EXPECT_EQ(json.at("bytes"), 17);
+  EXPECT_EQ(json.at("tokens"),
+            Json::parse(run({"tokenizer", "encode", "--tokenizer", path("tokenizer.json"), "--json", "-"},
+                            {.input = "the gate the gate"})
+                            .out)
+                .at("ids")
+                .size());
+  EXPECT_LE(json.at("least"), json.at("megabytes_per_second"));
+  EXPECT_LE(json.at("megabytes_per_second"), json.at("most"));
+  EXPECT_THAT(bench("").err, HasSubstr("standard input is empty"));
+}
+
 TEST_F(TokenizerCommand, StopsWithAWarningWhenThereIsNothingMoreToMerge) {
   const CommandResult r = train("100000");
   EXPECT_EQ(r.code, 0);

@@ -46,6 +46,23 @@ TEST(Normalizer, SeesWithUnicode8WhatBertLooksAt) {
   EXPECT_FALSE(is_punctuation(0xD7));
 }
 
+TEST(Normalizer, TakesForBertWhatLiesBetweenLettersAsTheWhole) {
+  const Json bert = {{"type", "BertNormalizer"}};
+  EXPECT_EQ(normal(bert, "E\u0301\x01\u0316X\u00C9\u00E9"), "exee")
+      << "marks on both sides of what is dropped";
+  EXPECT_EQ(normal(bert, std::string_view("\0a\0\xCC\0", 5)), "a\xCC");
+  EXPECT_EQ(normal(bert, "\u4E2D\u4E2Da\u4E2D\u0130"), " \u4E2D  \u4E2D a \u4E2D i")
+      << "longer than the text";
+  EXPECT_EQ(normal(bert, "\u302E\x01\U0001D165"), normal(bert, "\u302E\U0001D165"))
+      << "marks that stay are put in their order";
+  std::string many, expected;
+  for (int i = 0; i < 300; ++i) {
+    many += "\u4E2D";
+    expected += " \u4E2D ";
+  }
+  EXPECT_EQ(normal(bert, "A" + many + "B"), "a" + expected + "b");
+}
+
 TEST(Normalizer, ComposesPartByPartAsTheWhole) {
   RandomStream random(31, "nfc");
   for (int round = 0; round < 5000; ++round) {

@@ -2,7 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include "gatewright/base/random.h"
 #include "gatewright/text/split_patterns.h"
+#include "gatewright/text/utf8.h"
 #include "tests/testing.h"
 #include "tests/text/pattern_text.h"
 
@@ -46,6 +48,24 @@ TEST(PreTokenizer, KnowsTheCategoriesOfUnicode16) {
   EXPECT_EQ(cut_at("[^\\p{L}]"), (Words{"a", "\u1B4E", "!", "\u1C89"}));
 }
 
+TEST(PreTokenizer, CutsForBertAtWhiteSpaceAndThenAtPunctuation) {
+  const Json bert = {{"type", "BertPreTokenizer"}};
+  const Json steps =
+      sequence({{{"type", "WhitespaceSplit"}}, {{"type", "Punctuation"}, {"behavior", "Isolated"}}});
+  RandomStream random(17, "bert");
+  for (int round = 0; round < 2000; ++round) {
+    std::string text;
+    for (uint64_t left = random.below(20); left > 0; --left) {
+      const uint64_t kind = random.below(4);
+      if (kind == 0)
+        text += static_cast<char>(random.below(256));
+      else
+        append_utf8(static_cast<uint32_t>(kind == 1 ? random.below(0x80) : random.below(0xD800)), text);
+    }
+    EXPECT_EQ(cut(bert, text), cut(steps, text)) << text;
+  }
+}
+
 TEST(PreTokenizer, CutsInARow) {
   EXPECT_EQ(
       cut(sequence({split("Regex", "\\p{N}{1,3}", "Isolated"), split("String", "a", "Isolated")}), "xa1234a"),
@@ -76,7 +96,10 @@ TEST(PreTokenizer, CutsAtCharactersOfAKind) {
             (Words{"we", "'", "ll", "go_on", "\u00E9", "!?"}));
   EXPECT_EQ(cut({{"type", "WhitespaceSplit"}}, " a!\u3000b "), (Words{"a!", "b"}));
   EXPECT_EQ(cut({{"type", "Punctuation"}}, "a,b\u3002"), (Words{"a", ",", "b", "\u3002"}));
-  EXPECT_EQ(cut({{"type", "BertPreTokenizer"}}, "Hey, you!?"), (Words{"Hey", ",", "you", "!", "?"}));
+  const Json bert = {{"type", "BertPreTokenizer"}};
+  EXPECT_EQ(cut(bert, "Hey, you!?"), (Words{"Hey", ",", "you", "!", "?"}));
+  EXPECT_EQ(cut(bert, " \t\u3000a\u3002\u00A0 b\xFF\n"), (Words{"a", "\u3002", "b\xFF"}));
+  EXPECT_EQ(cut(bert, " \n"), Words());
   EXPECT_EQ(cut({{"type", "ByteLevel"}, {"add_prefix_space", true}, {"use_regex", true}}, "a b"),
             (Words{" a", " b"}));
 }

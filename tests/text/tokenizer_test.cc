@@ -280,6 +280,19 @@ TEST(Tokenizer, FindsTheLongestAddedTokenAndWholeWords) {
   EXPECT_EQ(pieces(tokenizer, "magics").size(), 6u) << "not a whole word";
 }
 
+TEST(Tokenizer, MergesByScoreAlsoLongTokensAndCharactersWithoutOne) {
+  // Tokens of 1, 2, 4, ... 64 letters, the short ones first; "\u00E9b", whose first character is none.
+  TokenizerDefinition definition{.kind = TokenizerKind::kScoredBpe, .tokens = {"<unk>", "b"}, .unknown = 0};
+  for (size_t size = 1; size <= 64; size *= 2) definition.tokens.emplace_back(size, 'a');
+  definition.tokens.emplace_back("\u00E9b");
+  for (size_t id = 0; id < definition.tokens.size(); ++id)
+    definition.scores.push_back(-static_cast<double>(id));
+  const Tokenizer tokenizer(definition);
+  EXPECT_EQ(tokenizer.encode(std::string(64, 'a')), (std::vector<int32_t>{8}));
+  EXPECT_EQ(tokenizer.encode(std::string(97, 'a')), (std::vector<int32_t>{8, 7, 2}));
+  EXPECT_EQ(tokenizer.encode("a\u00E9bb\u00E9"), (std::vector<int32_t>{2, 9, 1, 0}));
+}
+
 TEST(Tokenizer, AFamilyOfOptionsIsChecked) {
   TokenizerDefinition definition = Tokenizer(vocabulary_with({})).definition();
   const auto error = [](const TokenizerDefinition& d) -> std::string {

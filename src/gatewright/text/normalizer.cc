@@ -1,5 +1,8 @@
 #include "gatewright/text/normalizer.h"
 
+#include <algorithm>
+#include <array>
+
 #include "gatewright/text/base64.h"
 #include "gatewright/text/character_map.h"
 #include "gatewright/text/json_part.h"
@@ -117,6 +120,7 @@ class ReplaceText final : public Normalizer::Step {
   bool apply(std::string_view text, std::string& out) const override {
     size_t done = 0, at = text.find(wanted_);
     if (at == std::string_view::npos) return false;
+    out.reserve(text.size() + text.size() / 2);
     for (; at != std::string_view::npos; at = text.find(wanted_, done)) {
       out.append(text.substr(done, at - done)).append(content_);
       done = at + wanted_.size();
@@ -157,15 +161,64 @@ class BertNormalizer final : public Normalizer::Step {
   struct Options {
     bool clean_text, handle_chinese_chars, strip_accents, lowercase;
   };
-  explicit BertNormalizer(Options options) : options_(options) {}
+  explicit BertNormalizer(Options options) : options_(options) {
+    for (uint32_t code = 0; code < ascii_.size(); ++code) {
+      std::string cleaned, lower;
+      const char c = static_cast<char>(code);
+      clean(code, {&c, 1}, cleaned);
+      append_lower_case(cleaned, lower);
+      const std::string& made = options_.lowercase ? lower : cleaned;
+      ascii_[code] = made.empty() ? kDropped : made[0];
+    }
+  }
+  /// Characters of ASCII that stay melt with nothing before them, so that what lies between them can be taken
+  /// by itself.
   bool apply(std::string_view text, std::string& out) const override {
-    std::string cleaned;
-    cleaned.reserve(text.size() + text.size() / 8);
+    out.resize(text.size());
+    char* to = out.data();
+    size_t at = 0;
+    const auto copy_ascii = [&] {
+      for (char made = 0; at < text.size() && (made = ascii(text[at])) != kDropped; ++at) *to++ = made;
+    };
+    copy_ascii();
+    Buffers buffers;
+    std::string others;
+    for (size_t done = 0; at < text.size(); copy_ascii()) {
+      const size_t begin = at;
+      while (at < text.size() && ascii(text[at]) == kDropped) ++at;
+      others.clear();
+      append_others(text.substr(begin, at - begin), buffers, others);
+      // Room for them and, at worst, all that comes.
+      done = static_cast<size_t>(to - out.data());
+      if (const size_t room = done + others.size() + (text.size() - at); room > out.size())
+        out.resize(room + room / 8);
+      to = std::ranges::copy(others, out.data() + done).out;
+    }
+    out.resize(static_cast<size_t>(to - out.data()));
+    return true;
+  }
+
+ private:
+  static constexpr char kDropped = 0;  // NUL itself is dropped, too, or stays with the others
+
+  /// What a byte becomes by itself; kDropped when it becomes nothing or is no ASCII.
+  char ascii(char c) const {
+    const auto byte = static_cast<uint8_t>(c);
+    return byte < 0x80 ? ascii_[byte] : kDropped;
+  }
+
+  struct Buffers {
+    std::string cleaned, decomposed, stripped;
+  };
+  void append_others(std::string_view text, Buffers& buffers, std::string& out) const {
+    std::string &cleaned = buffers.cleaned, &stripped = buffers.stripped;
+    cleaned.clear();
     each_character(text, [&](uint32_t code, std::string_view bytes) { clean(code, bytes, cleaned); });
     if (options_.strip_accents && !surely_normal(NormalForm::kNfd, cleaned)) {
-      std::string decomposed, stripped;
-      append_normal(NormalForm::kNfd, cleaned, decomposed);
-      each_character(decomposed, [&stripped](uint32_t code, std::string_view bytes) {
+      buffers.decomposed.clear();
+      stripped.clear();
+      append_normal(NormalForm::kNfd, cleaned, buffers.decomposed);
+      each_character(buffers.decomposed, [&](uint32_t code, std::string_view bytes) {
         if (code < 0x300 || !is_nonspacing_mark(code)) stripped.append(bytes);
       });
       cleaned.swap(stripped);
@@ -173,11 +226,9 @@ class BertNormalizer final : public Normalizer::Step {
     if (options_.lowercase)
       append_lower_case(cleaned, out);
     else
-      out.swap(cleaned);
-    return true;
+      out.append(cleaned);
   }
 
- private:
   void clean(uint32_t code, std::string_view bytes, std::string& out) const {
     if (options_.clean_text) {
       const bool separates = code == '\t' || code == '\n' || code == '\r';
@@ -191,6 +242,7 @@ class BertNormalizer final : public Normalizer::Step {
   }
 
   Options options_;
+  std::array<char, 128> ascii_;
 };
 
 class Precompiled final : public Normalizer::Step {

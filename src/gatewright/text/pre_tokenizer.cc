@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 
+#include "gatewright/text/bert_scanner.h"
 #include "gatewright/text/cl100k_scanner.h"
 #include "gatewright/text/gpt2_scanner.h"
 #include "gatewright/text/json_part.h"
@@ -203,15 +204,19 @@ class Whitespace final : public Step {
   bool lossless() const override { return false; }
 };
 
-template <typename Scanner, Only kind>
+template <typename Scanner, Only kind, bool takes_all = true>
 class ScannerStep final : public Step {
  public:
   void cut(const Piece& piece, Emit emit) const override {
-    bool first = piece.begins_text;
-    for (Scanner scanner(piece.text); !scanner.done(); first = false)
-      emit(Piece{.text = scanner.next(), .buffer = piece.buffer, .begins_text = first});
+    for (Scanner scanner(piece.text); !scanner.done();) {
+      const std::string_view word = scanner.next();
+      emit(Piece{.text = word,
+                 .buffer = piece.buffer,
+                 .begins_text = piece.begins_text && word.data() == piece.text.data()});
+    }
   }
   Only only() const override { return kind; }
+  bool lossless() const override { return takes_all; }
 };
 
 /// Puts a space before each piece that does not begin with one.
@@ -326,8 +331,7 @@ std::unique_ptr<const Step> metaspace(const JsonPart& part) {
 
 void add_bert(const JsonPart& part, Parsed& parsed) {
   part.allow({});
-  parsed.steps.push_back(std::make_unique<SplitCharacters>(is_space, Behavior::kRemoved));
-  parsed.steps.push_back(std::make_unique<SplitCharacters>(is_punctuation, Behavior::kIsolated));
+  parsed.steps.push_back(std::make_unique<ScannerStep<BertScanner, Only::kBert, false>>());
 }
 
 void add_steps(const JsonPart& part, int depth, Parsed& parsed) {

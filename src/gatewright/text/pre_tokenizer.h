@@ -33,9 +33,9 @@ class PreTokenizer {
   /// returns.
   void cut(const Piece& text, Emit emit) const { cut_from(0, text, emit); }
 
-  /// The one pattern that cuts everything, when the pre-tokeniser is nothing else: its scanner can be run at
+  /// The one pattern that cuts the text, when the pre-tokeniser is nothing else: its scanner can be run at
   /// once.
-  enum class Only { kNothing, kGpt2, kDigitsGpt2, kCl100k, kQwen2, kOther };
+  enum class Only { kNothing, kGpt2, kDigitsGpt2, kCl100k, kQwen2, kBert, kOther };
   Only only() const { return only_; }
 
   class Step;

@@ -44,15 +44,37 @@ ScoredBpe::ScoredBpe(const TokenizerDefinition& definition, std::string_view wha
     tokens_.emplace(token, Token{static_cast<int32_t>(id), ranks[id]});
     longest_ = std::max(longest_, token.size());
   }
+  for (size_t code = 0; code < ascii_.size(); ++code) {
+    const char c = static_cast<char>(code);
+    const auto found = tokens_.find({&c, 1});
+    ascii_[code] = found == tokens_.end() ? -1 : found->second.id;
+  }
+  find_pairs();
+}
+
+void ScoredBpe::find_pairs() {
+  pairs_ = PairTable<RankedMerge>(2 * tokens_.size());
+  for (const auto& [text, token] : tokens_) {
+    if (text.size() > kPairedBytes) continue;
+    for (size_t at = 1; at < text.size(); ++at) {
+      const auto left = tokens_.find(text.substr(0, at));
+      if (left == tokens_.end()) continue;
+      const auto right = tokens_.find(text.substr(at));
+      if (right == tokens_.end()) continue;
+      pairs_.insert(left->second.id, right->second.id, {.rank = token.rank, .result = token.id});
+    }
+  }
 }
 
 FirstToken ScoredBpe::first(std::string_view word, uint32_t place) const {
+  const auto byte = static_cast<uint8_t>(word[place]);
+  if (byte < 0x80) return {ascii_[byte], 1};
   const Utf8Character c = decode_utf8(word.data() + place, word.data() + word.size());
   const auto found = tokens_.find(word.substr(place, c.size));
   return {found == tokens_.end() ? -1 : found->second.id, c.size};
 }
 
-RankedMerge ScoredBpe::merged(int32_t, int32_t, std::string_view joined) const {
+RankedMerge ScoredBpe::by_text(std::string_view joined) const {
   if (joined.size() > longest_) return {};
   const auto found = tokens_.find(joined);
   if (found == tokens_.end()) return {};

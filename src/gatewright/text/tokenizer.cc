@@ -9,6 +9,7 @@
 #include "gatewright/base/hash.h"
 #include "gatewright/base/quoted.h"
 #include "gatewright/text/added_tokens.h"
+#include "gatewright/text/bert_scanner.h"
 #include "gatewright/text/bpe.h"
 #include "gatewright/text/cl100k_scanner.h"
 #include "gatewright/text/gpt2_scanner.h"
@@ -186,6 +187,8 @@ struct Tokenizer::State {
         return scan<Cl100kScanner>(text, out);
       case PreTokenizer::Only::kQwen2:
         return scan<Qwen2Scanner>(text, out);
+      case PreTokenizer::Only::kBert:
+        return scan<BertScanner>(text, out);
       case PreTokenizer::Only::kNothing:
         return encode_whole(text, out);
       case PreTokenizer::Only::kOther:
