@@ -324,7 +324,7 @@ Experiment blockffn() {
           "the experts",
       .arms = {"no sparsity loss", "2e-3 and 0.3", "1e-2 and 1.0"},
       .budget_seconds = 8,
-      .full_seconds = 300,
+      .full_seconds = 270,
       .tuned_by = "relative error",
       .learning_rate = kLearningRate,
       .run = run,

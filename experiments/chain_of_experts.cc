@@ -264,7 +264,7 @@ Experiment chain_of_experts() {
               "of 4 and less than one of 6, and need gates of their own and the inner residual",
           .arms = arm_names(),
           .budget_seconds = 25,
-          .full_seconds = 450,
+          .full_seconds = 500,
           .tuned_by = "relative error",
           .learning_rate = kLearningRate,
           .run = run,

@@ -146,7 +146,7 @@ Experiment dynamic_moe() {
           "entropy loss controls the count",
       .arms = arm_names(),
       .budget_seconds = 90,
-      .full_seconds = 1200,
+      .full_seconds = 330,
       .tuned_by = "validation loss",
       .learning_rate = kLearningRate,
       .run = run,

@@ -173,7 +173,7 @@ Experiment global_batch_lbl() {
           "and neither loss nor global balance suffers",
       .arms = {"micro", "global", "shuffle", "buffer"},
       .budget_seconds = 20,
-      .full_seconds = 1200,
+      .full_seconds = 320,
       .tuned_by = "validation loss",
       .learning_rate = kLearningRate,
       .run = run,

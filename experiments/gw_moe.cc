@@ -265,7 +265,7 @@ Experiment gw_moe() {
               "accuracy lost when uncertain points get random experts",
           .arms = {"standard", "GW", "broadcast all"},
           .budget_seconds = 2,
-          .full_seconds = 150,
+          .full_seconds = 140,
           .tuned_by = "cross entropy",
           .learning_rate = kLearningRate,
           .run = run,

@@ -319,7 +319,7 @@ Experiment openmoe() {
           "it",
       .arms = arm_names(),
       .budget_seconds = 30,
-      .full_seconds = 450,
+      .full_seconds = 280,
       .tuned_by = "validation loss",
       .learning_rate = kLearningRate,
       .run = run,

@@ -283,7 +283,7 @@ Experiment rmoe() {
               "the first router sees a token's group; no gain without passing the state",
           .arms = {"linear", "RMoE", "NP", "detach"},
           .budget_seconds = 25,
-          .full_seconds = 1200,
+          .full_seconds = 300,
           .tuned_by = "relative error",
           .learning_rate = kLearningRate,
           .run = run,

@@ -149,7 +149,7 @@ Experiment smoe_dropout() {
           "and is 0.1 higher there, and dense training is at most 0.06 better",
       .arms = {"dense", "SMoE-Dropout", "learned top-2"},
       .budget_seconds = 20,
-      .full_seconds = 900,
+      .full_seconds = 330,
       .tuned_by = "validation loss",
       .learning_rate = kLearningRate,
       .run = run,

@@ -365,7 +365,7 @@ Experiment thor() {
           "dense model's, THOR does not overfit where they do, and two draws agree",
       .arms = arm_names(),
       .budget_seconds = 5,
-      .full_seconds = 500,
+      .full_seconds = 420,
       .tuned_by = "best loss",
       .learning_rate = kLearningRate,
       .run = run,

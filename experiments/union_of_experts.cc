@@ -217,7 +217,7 @@ Experiment union_of_experts() {
           "dense network with half of the feed-forward; half of the heads as well within 0.1",
       .arms = arm_names(),
       .budget_seconds = 20,
-      .full_seconds = 520,
+      .full_seconds = 600,
       .tuned_by = "validation loss",
       .learning_rate = kLearningRate,
       .run = run,

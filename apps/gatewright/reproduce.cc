@@ -236,8 +236,7 @@ void add_reproduce(Options& verb) {
   verb.flag("--all", a->all, "every system, and reproductions.md and .json in the folder --docs");
   verb.add("--seeds", a->seeds, "runs with different random numbers").range(1, 1000).show_default();
   verb.add("--budget", a->budget,
-           "fast: at most 5 minutes a seed on two cores; full: language models on real text, a quarter of an "
-           "hour")
+           "fast: at most 5 minutes a seed on two cores; full: language models on real text, at most 15")
       .one_of({"fast", "full"})
       .show_default();
   verb.add("--data", a->data, "folder with the text of the budget full; $GATEWRIGHT_DATA when left out");
