@@ -90,7 +90,7 @@ class BlockLayer {
     return {.y = std::move(y), .routing = std::move(record)};
   }
   void end_step() {
-    router_.observe(router_.mean_losses());
+    router_.observe(router_.observations());
     router_.end_step();
   }
   const ParameterList& parameters() const { return parameters_; }

@@ -22,7 +22,7 @@ struct InspectArguments {
   std::string model, trace, layers, device = "auto";
   std::vector<std::string> data;
   int64_t sequence_length = 256, batch_size = 8, tokens = 200'000;
-  bool json = false;
+  bool uncertainty = false, json = false;
   RoutingOverrides overrides;
 };
 
@@ -67,7 +67,13 @@ void for_each_batch(Decoder& decoder, ValidationStream& stream, int64_t batch_si
   fail("interrupted before the end of the text");
 }
 
-RoutingAnalysis analyse_model(const InspectArguments& a, Model& model) {
+/// Tokens that do not fill up the last sequence: bool [T].
+Tensor real_tokens(const PackedBatch& packed) {
+  return at::tensor(at::ArrayRef<int32_t>(packed.targets), at::kInt).ge(0);
+}
+
+/// `undecided`, when not null, sees the same batches.
+RoutingAnalysis analyse_model(const InspectArguments& a, Model& model, UncertaintySample* undecided) {
   if (a.data.empty()) fail_usage("--data is missing: the text to look at the routing on");
   TraceHeader header = trace_header(model.decoder.spec(), {});
   if (header.layers.empty()) fail("{} is a dense model: no layer routes", a.model);
@@ -84,8 +90,10 @@ RoutingAnalysis analyse_model(const InspectArguments& a, Model& model) {
   int64_t done = 0;
   for_each_batch(model.decoder, stream, a.batch_size, header.layers.back().layer + 1,
                  [&](const PackedBatch& packed, const DecoderOutput& output) {
-                   std::vector<RoutingRecord> records = output.routing;
-                   const TraceBatch batch = trace_of(packed, kept(records, entries));
+                   std::vector<RoutingRecord> all = output.routing;
+                   const std::vector<RoutingRecord> records = kept(all, entries);
+                   const TraceBatch batch = trace_of(packed, records);
+                   if (undecided) undecided->add(records, real_tokens(packed));
                    analysis.add(batch);
                    if (writer) writer->add(batch);
                    progress.update(static_cast<double>(done += packed.sequences));
@@ -109,14 +117,26 @@ RoutingAnalysis analyse_trace(const InspectArguments& a) {
   return analysis;
 }
 
+void inspect_trace(const InspectArguments& a) {
+  if (a.uncertainty) fail_usage("--uncertainty needs a model and --data: a trace has choices, not scores");
+  const RoutingAnalysis analysis = analyse_trace(a);
+  print(a.json ? routing_json(a.model, analysis, nullptr).dump(2) + "\n" : routing_text(analysis, nullptr));
+}
+
 void inspect(const InspectArguments& a) {
-  if (std::filesystem::is_regular_file(a.model) && is_trace(a.model))
-    return print(a.json ? routing_json(a.model, analyse_trace(a), nullptr).dump(2) + "\n"
-                        : routing_text(analyse_trace(a), nullptr));
+  if (std::filesystem::is_regular_file(a.model) && is_trace(a.model)) return inspect_trace(a);
   Model model = load_model(a.model, a.device, a.overrides);
-  const RoutingAnalysis analysis = analyse_model(a, model);
-  print(a.json ? routing_json(a.model, analysis, &model.tokenizer).dump(2) + "\n"
-               : routing_text(analysis, &model.tokenizer));
+  UncertaintySample undecided;
+  const RoutingAnalysis analysis = analyse_model(a, model, a.uncertainty ? &undecided : nullptr);
+  if (a.json) {
+    OrderedJson json = routing_json(a.model, analysis, &model.tokenizer);
+    if (a.uncertainty) json["uncertainty"] = uncertainty_json(undecided);
+    return print(json.dump(2) + "\n");
+  }
+  print(routing_text(analysis, &model.tokenizer));
+  if (!a.uncertainty) return;
+  print("\n");
+  print(uncertainty_text(undecided));
 }
 
 }  // namespace
@@ -136,6 +156,8 @@ void add_inspect(Options& verb) {
       .show_default();
   verb.add("--batch-size", a->batch_size, "sequences at once").range(1, 1 << 16).show_default();
   verb.add("--trace", a->trace, "also write every choice into this file (docs/trace-format.md)");
+  verb.flag("--uncertainty", a->uncertainty,
+            "also how undecided each router is, to choose the threshold of [routing.broadcast] by");
   verb.add("--device", a->device, "auto, cpu or cuda").one_of({"auto", "cpu", "cuda"}).show_default();
   verb.flag("--json", a->json, "print JSON");
   add_overrides(verb, a->overrides);

@@ -37,7 +37,7 @@ Corpus read_text(const QuickstartArguments& a) {
 
 void remove_earlier(const fs::path& out) {
   for (const QuickstartRun& run : quickstart_runs()) fs::remove_all(out / run.name);
-  for (const char* name : {"pilot", "cache", "tokenizer.json", "plan.json", "summary.json"})
+  for (const char* name : {"cache", "tokenizer.json", "plan.json", "summary.json"})
     fs::remove_all(out / name);
 }
 
@@ -73,9 +73,7 @@ class Quickstart {
     if (interrupted()) stop_here();
     std::vector<RunResult> results;
     for (const QuickstartRun& run : quickstart_runs()) {
-      if (run.name == "top-p") calibrate(data);
       train(run, data);
-      if (run.name == "top-p") settle(data);
       auto result = result_of(out_, run.name, data);
       if (!result) stop_here();
       results.push_back(std::move(*result));
@@ -95,26 +93,6 @@ class Quickstart {
     TrainingData data = prepare_data(corpus_, std::move(tokenizer), out_ / "cache", watcher_);
     watcher_.clear();
     return data;
-  }
-
-  void calibrate(const TrainingData& data) {
-    if (plan_.top_p) return;
-    watcher_.note("\ntop-p: a short training to find the p that visits 2 experts on average");
-    plan_.top_p = pilot_top_p(out_, plan_, corpus_, data, watcher_);
-    watcher_.clear();
-    if (!plan_.top_p) stop_here();
-    write_plan(out_, plan_);
-    watcher_.note(fmt::format("p = {:.3f}", *plan_.top_p));
-  }
-
-  void settle(const TrainingData& data) {
-    if (plan_.settled_top_p) return;
-    plan_.settled_top_p = settle_top_p(out_, data);
-    if (!plan_.settled_top_p) stop_here();
-    write_plan(out_, plan_);
-    watcher_.note(
-        fmt::format("the trained routers visit 2 experts on average with p = {:.3f}: the model keeps that",
-                    *plan_.settled_top_p));
   }
 
   void train(const QuickstartRun& run, const TrainingData& data) {

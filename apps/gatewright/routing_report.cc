@@ -15,6 +15,11 @@ namespace {
 constexpr size_t kUncertainShown = 12;
 constexpr int64_t kUncertainLeastCount = 5;
 
+const std::vector<double>& uncertain_shares() {
+  static const std::vector<double> shares = {0.3, 0.2, 0.1, 0.05};
+  return shares;
+}
+
 std::vector<std::string> expert_names(size_t experts) {
   std::vector<std::string> names;
   for (size_t e = 0; e < experts; ++e) names.push_back(fmt::format("{}", e));
@@ -141,6 +146,42 @@ std::string routing_text(const RoutingAnalysis& analysis, const Tokenizer* token
     tokens.add({tokenizer ? shown_token(*tokenizer, t.token) : fmt::format("{}", t.token),
                 fmt::format("{}", t.count), fmt::format("{:.4f}", t.margin)});
   return text + "the most uncertain routing (frequent tokens with the smallest margins):\n" + tokens.text(2);
+}
+
+OrderedJson uncertainty_json(const UncertaintySample& sample) {
+  const auto by_share = [](const std::vector<double>& thresholds) {
+    OrderedJson json = OrderedJson::object();
+    for (size_t i = 0; i < thresholds.size(); ++i)
+      json[fmt::format("{:g}", uncertain_shares()[i])] = thresholds[i];
+    return json;
+  };
+  OrderedJson layers = OrderedJson::array();
+  for (const UncertaintySample::Layer& l : sample.layers(uncertain_shares()))
+    layers.push_back({{"layer", l.layer},
+                      {"round", l.round},
+                      {"mean", l.mean},
+                      {"at_most", l.at_most},
+                      {"thresholds", by_share(l.thresholds)}});
+  return {{"layers", layers}, {"thresholds", by_share(sample.thresholds(uncertain_shares()))}};
+}
+
+std::string uncertainty_text(const UncertaintySample& sample) {
+  std::vector<std::string> columns = {"layer", ">mean", ">at most"};
+  for (double share : uncertain_shares()) columns.push_back(fmt::format(">{:g} %", 100 * share));
+  TextTable table(columns);
+  const auto add = [&](std::vector<std::string> row, const std::vector<double>& thresholds) {
+    for (double threshold : thresholds) row.push_back(fmt::format("{:.4f}", threshold));
+    table.add(row);
+  };
+  for (const UncertaintySample::Layer& l : sample.layers(uncertain_shares()))
+    add({l.round > 0 ? fmt::format("{} round {}", l.layer, l.round) : fmt::format("{}", l.layer),
+         fmt::format("{:.4f}", l.mean), fmt::format("{:.4f}", l.at_most)},
+        l.thresholds);
+  add({"all", "", ""}, sample.thresholds(uncertain_shares()));
+  return "how undecided the routers are: entropy of a token's probabilities in nats, and the "
+         "[routing.broadcast] "
+         "threshold that\nso many tokens reach:\n" +
+         table.text(2);
 }
 
 }  // namespace gatewright::command

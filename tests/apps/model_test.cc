@@ -426,6 +426,29 @@ TEST_F(ModelCommand, InspectSaysTheSameOfAModelAndOfItsTrace) {
   EXPECT_THAT(picture.out, AllOf(HasSubstr("prose"), Not(HasSubstr("\x1b"))));
 }
 
+TEST_F(ModelCommand, InspectSaysHowUndecidedTheRoutersAre) {
+  const std::vector<std::string> inspect = {"inspect", path("model"), "--data", path("text"),
+                                            "--uncertainty"};
+  const CommandResult text = run(inspect);
+  ASSERT_EQ(text.code, 0) << text.err;
+  EXPECT_THAT(text.out, HasSubstr("[routing.broadcast] threshold"));
+  std::vector<std::string> as_json = inspect;
+  as_json.emplace_back("--json");
+  const Json json = Json::parse(run(as_json).out).at("uncertainty");
+  ASSERT_EQ(json.at("layers").size(), 2u);
+  for (const Json& layer : json["layers"]) {
+    const double few = layer.at("thresholds").at("0.05"), many = layer["thresholds"].at("0.3");
+    EXPECT_LE(many, few);
+    EXPECT_LE(few, layer.at("at_most").get<double>());
+    EXPECT_GT(layer.at("mean").get<double>(), 0);
+  }
+  EXPECT_GT(json.at("thresholds").at("0.1").get<double>(), 0);
+  ASSERT_EQ(run({"inspect", path("model"), "--data", path("text"), "--trace", path("a.trace")}).code, 0);
+  const CommandResult refused = run({"inspect", path("a.trace"), "--uncertainty"});
+  EXPECT_EQ(refused.code, 2);
+  EXPECT_THAT(refused.err, HasSubstr("choices, not scores"));
+}
+
 TEST_F(ModelCommand, InspectRefusesADamagedTrace) {
   ASSERT_EQ(run({"inspect", path("model"), "--data", path("text"), "--trace", path("whole.trace")}).code, 0);
   const std::string whole = read_file(path("whole.trace"));

@@ -76,7 +76,7 @@ TEST(Documentation, HasARowForEveryPieceOfRouting) {
                     {"force", "capacity", "ranked_capacity", "broadcast", "data_selection"});
   expect_documented(text, balance_terms(),
                     {"switch", "global_batch", "z_loss", "importance", "entropy", "activation_locality",
-                     "chunk_sparsity", "loss_free_bias", "pooled_switch", "main_router"});
+                     "chunk_sparsity", "loss_free_bias", "expert_budget", "pooled_switch", "main_router"});
   for (const std::string& name : choice::weighting_names())
     EXPECT_NE(text.find("| `" + name + "` |"), std::string::npos) << name;
 }

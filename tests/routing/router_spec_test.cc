@@ -66,6 +66,27 @@ TEST(RouterProblems, TellThatTokensWithoutExpertsHaveNoShareOfACapacity) {
   }
 }
 
+TEST(RouterSpec, RefusesABudgetThatTheSelectorCannotKeep) {
+  const auto problems = [](const char* selector, const Given& values, double budget) {
+    RouterSpec spec = spec_of("linear", selector, values);
+    spec.balance = {make_piece(balance_terms(), "expert_budget", {{"experts_per_token", budget}})};
+    return router_problems(spec, 8);
+  };
+  EXPECT_TRUE(problems("top_p", {}, 2).empty());
+  EXPECT_TRUE(problems("threshold", {{"min_experts", int64_t{0}}}, 0.5).empty());
+  EXPECT_TRUE(problems("top_k", {}, 0).empty()) << "leaves the choice alone";
+  EXPECT_EQ(problems("top_k", {}, 2),
+            (std::vector<std::string>{
+                "[expert_budget] moves the bound of selector = \"top_p\" or \"threshold\", and \"top_k\" has "
+                "none; take one of these, or leave [balance.expert_budget] out"}));
+  EXPECT_EQ(
+      problems("top_p", {}, 9),
+      (std::vector<std::string>{"[expert_budget] experts_per_token = 9, but with selector = \"top_p\" a "
+                                "token visits 1 to 8 experts here"}));
+  EXPECT_EQ(problems("top_p", {{"max_experts", int64_t{4}}}, 5).size(), 1u);
+  EXPECT_EQ(problems("threshold", {{"min_experts", int64_t{2}}}, 1).size(), 1u);
+}
+
 TEST(Router, RefusesASpecificationThatContradictsItself) {
   const auto problem = [](const std::function<void(RouterSpec&)>& change,
                           const RouterSizes& sizes = {.hidden_size = 16, .num_experts = 8}) {

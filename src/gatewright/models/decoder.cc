@@ -353,15 +353,15 @@ std::vector<Router*> Decoder::routers_of(Half half) const {
 
 namespace {
 
-/// The mean loss of each balance term over the routers that have it.
-std::map<std::string, double> mean_losses(const std::vector<Router*>& routers) {
+/// The mean observation of each balance term over the routers that made one.
+std::map<std::string, double> mean_observations(const std::vector<Router*>& routers) {
   std::map<std::string, std::vector<double>> of_routers;
   for (const Router* router : routers) {
-    for (const auto& [name, loss] : router->mean_losses()) of_routers[name].push_back(loss);
+    for (const auto& [name, value] : router->observations()) of_routers[name].push_back(value);
   }
   std::map<std::string, double> means;
-  for (const auto& [name, losses] : of_routers)
-    means[name] = std::accumulate(losses.begin(), losses.end(), 0.0) / static_cast<double>(losses.size());
+  for (const auto& [name, values] : of_routers)
+    means[name] = std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
   return means;
 }
 
@@ -370,7 +370,7 @@ std::map<std::string, double> mean_losses(const std::vector<Router*>& routers) {
 void Decoder::end_step() {
   for (const Half half : {Half::kFeedForward, Half::kAttention}) {
     const std::vector<Router*> routers = routers_of(half);
-    const std::map<std::string, double> means = mean_losses(routers);
+    const std::map<std::string, double> means = mean_observations(routers);
     for (Router* router : routers) {
       router->observe(means);
       router->end_step();

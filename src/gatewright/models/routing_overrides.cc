@@ -132,6 +132,9 @@ void set_selector(const Override& o) {
     if (o.value.find(':') == std::string::npos && k != before.end() && mine.values.all().contains("top_k"))
       mine.values.set("top_k", k->second);
     layer->router.selector = std::move(mine);
+    for (Piece& term : layer->router.balance) {  // the bound that was given holds as it is
+      if (term.name == "expert_budget") term.values.set("experts_per_token", 0.0);
+    }
     const std::vector<std::string> problems = router_problems(layer->router, layer->num_experts);
     if (!problems.empty()) o.refuse("{}", fmt::join(problems, "; "));
   }

@@ -4,6 +4,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -38,11 +39,10 @@ class BalanceTerm {
   virtual void count(const Assignment&, const RoutingContext&) {}
   /// Multiplies the weight of the step that comes.
   virtual double factor() const { return 1; }
-  /// Whether observe() wants to be told the mean loss.
-  virtual bool wants_mean_loss() const { return false; }
-  /// After each optimiser step, before end_step: the mean of the term's loss over the step's micro-batches
-  /// and the layers that have the term.
-  virtual void observe(double /*mean_loss*/) {}
+  /// A number of the step so far that the layers average; none when the term wants none.
+  virtual std::optional<double> observation() const { return std::nullopt; }
+  /// After each optimiser step, before end_step: the mean observation of the layers that have the term.
+  virtual void observe(double /*mean*/) {}
   /// Called after each optimiser step.
   virtual void end_step() {}
   /// State that checkpoints keep (not trained).

@@ -150,7 +150,7 @@ RoutingRecord Router::route(const Tensor& hidden, const RoutingContext& context)
   if (gain_.defined()) record.scores.probabilities = record.scores.probabilities * gain_;
   for (WeightedTerm& t : balance_) t.term->before_choice(record.scores);
   choice::Selection selection = select(record.scores, context);
-  // Balance is demanded of what the router chose, whatever a capacity limit drops of it.
+  // Balance is demanded of what the router chose, whatever a limit drops of it or a broadcast adds.
   const Assignment chosen = selection.before_capacity
                                 ? weigh(weights_, record.scores, {.rows = *selection.before_capacity})
                                 : Assignment();
@@ -171,10 +171,6 @@ void Router::add_balance(RoutingRecord& record, const Assignment& chosen, const 
     record.balance.push_back(
         {.name = t.name, .value = value.defined() ? value.detach() : Tensor(), .weight = weight});
     if (!value.defined()) continue;
-    if (context.training && t.term->wants_mean_loss()) {
-      losses_[t.name].sum += value.item<double>();
-      ++losses_[t.name].count;
-    }
     record.loss = record.loss.defined() ? record.loss + value * weight : value * weight;
   }
 }
@@ -183,21 +179,21 @@ bool Router::wants_counting_pass() const {
   return std::ranges::any_of(balance_, [](const WeightedTerm& t) { return t.term->wants_counting_pass(); });
 }
 
-std::map<std::string, double> Router::mean_losses() const {
-  std::map<std::string, double> means;
-  for (const auto& [name, losses] : losses_) means[name] = losses.sum / static_cast<double>(losses.count);
-  return means;
+std::map<std::string, double> Router::observations() const {
+  std::map<std::string, double> all;
+  for (const WeightedTerm& t : balance_) {
+    if (const auto value = t.term->observation()) all[t.name] = *value;
+  }
+  return all;
 }
 
-void Router::observe(const std::map<std::string, double>& mean_losses) {
+void Router::observe(const std::map<std::string, double>& means) {
   for (WeightedTerm& t : balance_) {
-    if (const auto it = mean_losses.find(t.name); it != mean_losses.end() && t.term->wants_mean_loss())
-      t.term->observe(it->second);
+    if (const auto it = means.find(t.name); it != means.end()) t.term->observe(it->second);
   }
 }
 
 void Router::end_step() {
-  losses_.clear();
   for (WeightedTerm& t : balance_) t.term->end_step();
 }
 

@@ -38,10 +38,10 @@ class Router {
   /// Whether a balance term wants to count the micro-batches of a step before the first is learned from:
   /// `route` is then called for each with context.counting.
   bool wants_counting_pass() const;
-  /// For terms that want it, by name: the mean loss over the micro-batches of this step.
-  std::map<std::string, double> mean_losses() const;
-  /// Before end_step: the same as a mean over the model's layers, for terms whose weight follows it.
-  void observe(const std::map<std::string, double>& mean_losses);
+  /// What the terms observed in this step, by name; of those that did.
+  std::map<std::string, double> observations() const;
+  /// Before end_step: the same as means over the model's layers.
+  void observe(const std::map<std::string, double>& means);
   /// After each optimiser step: rules without a loss act, buffers over micro-batches are emptied.
   void end_step();
   void collect(ParameterList& parameters, const std::string& prefix) const;
@@ -60,11 +60,6 @@ class Router {
   std::vector<WeightedTerm> balance_;
   Tensor gain_;  // [E] factors of the scores, with the activation relu_rms
   bool owns_gate_ = true;
-  struct Losses {
-    double sum = 0;
-    int64_t count = 0;
-  };
-  std::map<std::string, Losses> losses_;  // of this step, of terms that want their mean
 };
 
 /// The balance terms over all layers of one forward pass: the value of each stands in the record of the last

@@ -115,8 +115,33 @@ void check_decorators(const RouterSpec& spec, int64_t num_experts, Problems& pro
   }
 }
 
+/// A bound on scores decides about the number of experts, and that many can be visited.
+void check_budget(const RouterSpec& spec, int64_t num_experts, Problems& problems) {
+  const Piece* term = find_piece(spec.balance, "expert_budget");
+  const double budget = term ? term->values.number("experts_per_token") : 0;
+  if (budget == 0) return;
+  const bool bounded = spec.selector.name == "top_p" || spec.selector.name == "threshold";
+  problems.expect(bounded,
+                  "[expert_budget] moves the bound of selector = \"top_p\" or \"threshold\", and \"{}\" has "
+                  "none; take one of these, or leave [balance.expert_budget] out",
+                  spec.selector.name);
+  if (!bounded) return;
+  const auto& values = spec.selector.values.all();
+  const auto limit = [&](const char* name, int64_t otherwise) {
+    const int64_t value = values.contains(name) ? spec.selector.values.integer(name) : 0;
+    return value > 0 ? std::min(value, num_experts) : otherwise;
+  };
+  const int64_t least = limit("min_experts", 0), most = limit("max_experts", num_experts);
+  problems.expect(
+      static_cast<double>(least) <= budget && budget <= static_cast<double>(most),
+      "[expert_budget] experts_per_token = {:g}, but with selector = \"{}\" a token visits {} to {} "
+      "experts here",
+      budget, spec.selector.name, least, most);
+}
+
 /// Scopes of the load-balancing loss and what goes with them.
-void check_balance(const RouterSpec& spec, Problems& problems) {
+void check_balance(const RouterSpec& spec, int64_t num_experts, Problems& problems) {
+  check_budget(spec, num_experts, problems);
   for (const Piece& term : spec.balance) {
     const auto& values = term.values.all();
     if (!values.contains("counting_pass") || !term.values.flag("counting_pass")) continue;
@@ -249,7 +274,7 @@ std::vector<std::string> router_problems(const RouterSpec& spec, int64_t num_exp
   check_decorators(spec, num_experts, problems);
   check_names(spec.balance, "balance term", balance_terms().names(), problems);
   check_activation(spec, problems);
-  check_balance(spec, problems);
+  check_balance(spec, num_experts, problems);
   return problems.take();
 }
 

@@ -17,8 +17,9 @@ Tensor softmax(const Tensor& logits) {
   return at::softmax(logits.masked_fill(empty, 0), -1).masked_fill(empty, 0);
 }
 
-/// One pass instead of an operation for each step. logits and values [T, E], bias [E] or undefined.
-Tensor masked_sum_on_cpu(const Tensor& logits, const Tensor& values, const Tensor& bias) {
+/// factor x values + bias in one pass instead of an operation for each step. logits and values [T, E], bias
+/// [E] or undefined.
+Tensor masked_sum_on_cpu(const Tensor& logits, const Tensor& values, float factor, const Tensor& bias) {
   const Tensor mask = logits.contiguous(), base = values.contiguous();
   Tensor result = at::empty_like(base);
   const Tensor added = bias.defined() ? bias.contiguous() : at::zeros({base.size(1)}, at::kFloat);
@@ -28,7 +29,8 @@ Tensor masked_sum_on_cpu(const Tensor& logits, const Tensor& values, const Tenso
   parallel_for(0, base.size(0), kRowsPerThread, [&](int64_t begin, int64_t end) {
     for (int64_t t = begin; t < end; ++t) {
       const int64_t row = t * width;
-      for (int64_t e = 0; e < width; ++e) out[row + e] = m[row + e] == kMasked ? kMasked : v[row + e] + b[e];
+      for (int64_t e = 0; e < width; ++e)
+        out[row + e] = m[row + e] == kMasked ? kMasked : factor * v[row + e] + b[e];
     }
   });
   return result;
@@ -72,8 +74,11 @@ Tensor selection_scores(const Scores& scores, choice::Reads reads) {
   const Tensor logits = scores.logits.detach();
   const Tensor values = reads == choice::Reads::kLogits ? logits : scores.probabilities.detach();
   const Tensor bias = scores.selection_bias.defined() ? scores.selection_bias.detach() : Tensor();
-  if (logits.is_cpu() && logits.scalar_type() == at::kFloat) return masked_sum_on_cpu(logits, values, bias);
-  return (bias.defined() ? values + bias : values).masked_fill(at::isneginf(logits), kMasked);
+  const auto factor = static_cast<float>(scores.selection_factor);
+  if (logits.is_cpu() && logits.scalar_type() == at::kFloat)
+    return masked_sum_on_cpu(logits, values, factor, bias);
+  const Tensor scaled = values * factor;
+  return (bias.defined() ? scaled + bias : scaled).masked_fill(at::isneginf(logits), kMasked);
 }
 
 }  // namespace gatewright

@@ -8,9 +8,10 @@ namespace gatewright {
 
 /// Scores of T tokens for E experts, float32 whatever the model's precision.
 struct Scores {
-  Tensor logits;               // [T, E]  -inf: the expert cannot be chosen
-  Tensor probabilities;        // [T, E]  the activation of the logits, times a gain where the router has one
-  Tensor selection_bias = {};  // [E] or undefined: added for the choice and left out of the weights
+  Tensor logits;                // [T, E]  -inf: the expert cannot be chosen
+  Tensor probabilities;         // [T, E]  the activation of the logits, times a gain where the router has one
+  double selection_factor = 1;  // of what is compared for the choice; left out of the weights
+  Tensor selection_bias = {};   // [E] or undefined: then added for the choice and left out of the weights
   choice::Activation activation = choice::Activation::kSoftmax;  // that made the probabilities
 
   int64_t num_tokens() const { return logits.size(0); }
@@ -25,8 +26,8 @@ Tensor activate(choice::Activation activation, const Tensor& logits);
 /// the logits, and for relu_rms the positive parts over their sum (zeros where none is positive).
 Tensor distribution(const Scores& scores);
 
-/// What a selector compares: probabilities or logits (as it reads), plus the selection bias, -inf where the
-/// logit is. Without gradient.
+/// What a selector compares: probabilities or logits (as it reads) times the selection factor, plus the
+/// selection bias, -inf where the logit is. Without gradient.
 Tensor selection_scores(const Scores& scores, choice::Reads reads);
 
 }  // namespace gatewright

@@ -326,6 +326,21 @@ TEST(RoutingOverrides, ChangeTheLayersTheyName) {
   EXPECT_EQ(with({.omit = {"0-1:0,3"}}).layers[1].router.decorators.size(), 1u);
 }
 
+TEST(RoutingOverrides, ABoundThatIsGivenIsNotMovedByTheBudgetOfTheTraining) {
+  DecoderSpec spec = decoder_spec(tiny_architecture("mixtral"));
+  for (FeedForwardSpec& layer : spec.layers) {
+    layer.router.selector = make_piece(choice::selectors(), "top_p");
+    layer.router.balance = {make_piece(balance_terms(), "expert_budget", {{"experts_per_token", 2.0}})};
+  }
+  apply({.selectors = {"0:top_p:0.7", "1:top_k:1"}}, spec);
+  const auto budget = [&](size_t l) {
+    return spec.layers[l].router.balance.front().values.number("experts_per_token");
+  };
+  EXPECT_EQ(budget(0), 0);
+  EXPECT_EQ(budget(1), 0);
+  EXPECT_EQ(budget(2), 2);
+}
+
 TEST(RoutingOverrides, WhatCannotBeIsAnsweredWithWhatCan) {
   const auto refusal = [](const RoutingOverrides& o) { return error_of([&] { with(o); }); };
   EXPECT_THAT(refusal({.experts_per_token = {"9"}}), HasSubstr("1 to 4 experts"));

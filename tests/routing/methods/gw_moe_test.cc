@@ -201,6 +201,24 @@ TEST(GwMoe, ABroadcastTokenKeepsItsPlaceInACapacityLimit) {
   EXPECT_EQ(visits(router.route(logits, {})), (std::vector<int64_t>{1, 0}));
 }
 
+TEST(GwMoe, BalanceReadsTheOrdinaryChoicesOfBroadcastTokens) {
+  const auto balance_of = [](double threshold) {
+    std::vector<WeightedTerm> terms;
+    terms.push_back(make_balance_term("switch", make_piece(balance_terms(), "switch").values,
+                                      {.hidden_size = 4, .num_experts = 4}));
+    Router router(std::make_unique<GivenLogits>(),
+                  std::make_unique<Broadcast>(std::make_unique<TopK>(1), threshold, kUnlimited),
+                  choice::Activation::kSoftmax, {}, std::move(terms));
+    const RoutingRecord record = router.route(four_tokens(), {.training = true});
+    return std::pair(record.assignment.num_pairs(), record.balance.front().value.item<double>());
+  };
+  const auto [ordinary_pairs, ordinary] = balance_of(2);
+  const auto [pairs, value] = balance_of(1.3);
+  EXPECT_EQ(ordinary_pairs, 4);
+  EXPECT_EQ(pairs, 4 + 2 * 3) << "two tokens visit all four experts";
+  EXPECT_EQ(value, ordinary);
+}
+
 TEST(GwMoe, SuggestsAThresholdByTheShareOfUncertainTokens) {
   const Tensor values = at::arange(0, 100).to(at::kFloat) / 100;
   const double threshold = threshold_for_share(values, 0.1);

@@ -110,8 +110,23 @@ Tensor ChunkSparsity::loss(const Scores& scores, const Assignment&, const Routin
           length, chunk_);
   const int64_t whole = length / chunk_ * chunk_;
   if (whole == 0) return {};
-  return chunk_sparsity_loss(heads(distribution(scores), context.num_sequences, whole), chunk_,
-                             heads(context.real_tokens, context.num_sequences, whole));
+  Tensor loss = chunk_sparsity_loss(heads(distribution(scores), context.num_sequences, whole), chunk_,
+                                    heads(context.real_tokens, context.num_sequences, whole));
+  if (context.training) {
+    loss_sum_ += loss.item<double>();
+    ++num_losses_;
+  }
+  return loss;
+}
+
+std::optional<double> ChunkSparsity::observation() const {
+  if (num_losses_ == 0) return std::nullopt;
+  return loss_sum_ / static_cast<double>(num_losses_);
+}
+
+void ChunkSparsity::end_step() {
+  loss_sum_ = 0;
+  num_losses_ = 0;
 }
 
 void ChunkSparsity::collect(ParameterList& parameters, const std::string& prefix) const {

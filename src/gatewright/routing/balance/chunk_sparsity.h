@@ -63,13 +63,17 @@ class ChunkSparsity final : public BalanceTerm {
   ChunkSparsity(int64_t chunk, const AdaptiveOptions& options);
   Tensor loss(const Scores& scores, const Assignment& assignment, const RoutingContext& context) override;
   double factor() const override { return adaptive_.value(); }
-  bool wants_mean_loss() const override { return true; }
+  /// The mean loss of the step's micro-batches.
+  std::optional<double> observation() const override;
   void observe(double mean_loss) override { adaptive_.observe(mean_loss); }
+  void end_step() override;
   void collect(ParameterList& parameters, const std::string& prefix) const override;
 
  private:
   int64_t chunk_;
   AdaptiveFactor adaptive_;
+  double loss_sum_ = 0;  // of this step
+  int64_t num_losses_ = 0;
 };
 
 }  // namespace gatewright

@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "gatewright/routing/balance/chunk_sparsity.h"
+#include "gatewright/routing/balance/expert_budget.h"
 #include "gatewright/routing/balance/main_router.h"
 #include "gatewright/routing/balance/pooled_switch.h"
 #include "gatewright/routing/balance/switch.h"
@@ -147,6 +148,30 @@ Registry<BalanceFactory>::Entry main_router() {
           }};
 }
 
+Registry<BalanceFactory>::Entry expert_budget() {
+  constexpr double kMostExperts = 1 << 20;
+  return {{.name = "expert_budget",
+           .summary = "no loss: the bound of top_p or threshold follows the number of experts a token visits",
+           .source = "our option; the p of Huang et al. 2024, Harder Tasks Need More Experts, stays as it is",
+           .formula = "choice by f * score;  after each step f *= (experts_per_token / those visited)^rate,  "
+                      "one f for all layers and the mean over them",
+           .parameters = {{.name = "experts_per_token",
+                           .help = "experts that a token shall visit on average, 0 to leave the choice alone",
+                           .default_value = 2.0,
+                           .min = 0,
+                           .max = kMostExperts,
+                           .same_in_all_layers = true},
+                          {.name = "rate",
+                           .help = "how fast the bound follows: the share of the distance made up in a step",
+                           .default_value = 0.1,
+                           .min = 0,
+                           .max = 1,
+                           .same_in_all_layers = true}}},
+          [](const Values& v, const RouterSizes&) -> std::unique_ptr<BalanceTerm> {
+            return std::make_unique<ExpertBudget>(v.number("experts_per_token"), v.number("rate"));
+          }};
+}
+
 }  // namespace
 
 const Registry<BalanceFactory>& balance_terms() {
@@ -231,6 +256,7 @@ const Registry<BalanceFactory>& balance_terms() {
            [](const Values& v, const RouterSizes& s) -> std::unique_ptr<BalanceTerm> {
              return std::make_unique<LossFreeBias>(v.number("rate"), s.num_experts);
            }},
+          expert_budget(),
           pooled_switch(),
           main_router(),
       });

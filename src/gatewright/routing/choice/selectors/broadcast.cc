@@ -79,7 +79,10 @@ Selection Broadcast::choose(const ScoreRows& scores, const ChoiceContext& contex
           "layer {}: {} tokens are not {} sequences of equal length", context.layer, scores.num_tokens,
           context.num_sequences);
   chosen.broadcast = broadcast_tokens(scores, context);
-  if (!chosen.broadcast.empty()) chosen.rows = with_broadcast(chosen.rows, chosen.broadcast, scores);
+  if (chosen.broadcast.empty()) return chosen;
+  Rows ordinary = std::move(chosen.rows);
+  chosen.rows = with_broadcast(ordinary, chosen.broadcast, scores);
+  if (!chosen.before_capacity) chosen.before_capacity = std::move(ordinary);
   return chosen;
 }
 
