@@ -67,6 +67,15 @@ void for_each_batch(Decoder& decoder, ValidationStream& stream, int64_t batch_si
   fail("interrupted before the end of the text");
 }
 
+/// Those of the entries that are not heads of attention, which come last.
+std::vector<RoutingRecord> of_feed_forwards(const DecoderOutput& output, const std::vector<size_t>& entries) {
+  std::vector<RoutingRecord> records;
+  for (const size_t i : entries) {
+    if (i < output.routing.size()) records.push_back(output.routing[i]);
+  }
+  return records;
+}
+
 /// Tokens that do not fill up the last sequence: bool [T].
 Tensor real_tokens(const PackedBatch& packed) {
   return at::tensor(at::ArrayRef<int32_t>(packed.targets), at::kInt).ge(0);
@@ -80,6 +89,7 @@ RoutingAnalysis analyse_model(const InspectArguments& a, Model& model, Uncertain
   const std::vector<size_t> entries = entries_of(a, header, model.decoder.spec().num_layers());
   header.layers = kept(header.layers, entries);
   if (!a.trace.empty()) check_trace_room(a, std::ssize(header.layers));
+  const int64_t layers = std::ranges::max_element(header.layers, {}, &TraceLayer::layer)->layer + 1;
   const TextForModel text(a.data, model.tokenizer);
   header.domains = text.cache().domains();
   ValidationStream stream = text.stream(a.sequence_length, a.tokens);
@@ -88,12 +98,11 @@ RoutingAnalysis analyse_model(const InspectArguments& a, Model& model, Uncertain
   if (!a.trace.empty()) writer.emplace(a.trace, header);
   Progress progress("looking", "sequences", static_cast<double>(stream.sequences()));
   int64_t done = 0;
-  for_each_batch(model.decoder, stream, a.batch_size, header.layers.back().layer + 1,
+  for_each_batch(model.decoder, stream, a.batch_size, layers,
                  [&](const PackedBatch& packed, const DecoderOutput& output) {
-                   std::vector<RoutingRecord> all = output.routing;
-                   const std::vector<RoutingRecord> records = kept(all, entries);
-                   const TraceBatch batch = trace_of(packed, records);
-                   if (undecided) undecided->add(records, real_tokens(packed));
+                   std::vector<RoutingRecord> records = traced_records(output);
+                   if (undecided) undecided->add(of_feed_forwards(output, entries), real_tokens(packed));
+                   const TraceBatch batch = trace_of(packed, kept(records, entries));
                    analysis.add(batch);
                    if (writer) writer->add(batch);
                    progress.update(static_cast<double>(done += packed.sequences));

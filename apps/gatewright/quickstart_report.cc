@@ -72,7 +72,7 @@ std::optional<RunResult> result_of(const fs::path& folder, const std::string& na
   if (!header.layers.empty()) {
     result.routing.emplace(header);
     see = [&](const PackedBatch& packed, const DecoderOutput& output) {
-      result.routing->add(trace_of(packed, output.routing));
+      result.routing->add(trace_of(packed, traced_records(output)));
     };
   }
   ValidationStream stream(data.cache, kSequenceLength, data.token_bytes);

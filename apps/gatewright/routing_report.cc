@@ -37,10 +37,11 @@ HeatMap domain_map(const RoutingAnalysis& analysis, const LayerAnalysis& layer) 
   return map;
 }
 
-/// "3", or "3 round 0" where a layer routes in several.
+/// "3", or "3 round 0" where a layer routes in several, or "3 heads" of attention.
 std::string layer_name(const std::vector<LayerAnalysis>& layers, const LayerAnalysis& layer) {
-  const auto of_layer =
-      std::ranges::count_if(layers, [&](const LayerAnalysis& l) { return l.layer == layer.layer; });
+  if (layer.heads) return fmt::format("{} heads", layer.layer);
+  const auto of_layer = std::ranges::count_if(
+      layers, [&](const LayerAnalysis& l) { return l.layer == layer.layer && !l.heads; });
   return of_layer > 1 ? fmt::format("{} round {}", layer.layer, layer.round) : fmt::format("{}", layer.layer);
 }
 
@@ -102,6 +103,7 @@ OrderedJson routing_json(const std::string& model, const RoutingAnalysis& analys
          {"mutual_information", {{"domain", l.domain_information}, {"token", l.token_information}}},
          {"margin", l.mean_margin},
          {"together", l.together}});
+    if (l.heads) json["layers"].back()["heads"] = true;
   }
   json["uncertain_tokens"] = OrderedJson::array();
   for (const UncertainToken& t : analysis.most_uncertain(kUncertainShown, kUncertainLeastCount)) {

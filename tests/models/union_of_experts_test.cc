@@ -4,6 +4,7 @@
 #include <map>
 #include <set>
 
+#include "gatewright/evaluate/trace_of.h"
 #include "gatewright/models/checkpoint.h"
 #include "gatewright/models/configuration_json.h"
 #include "gatewright/train/recipe.h"
@@ -50,6 +51,32 @@ Decoder dense_twin(const Decoder& model) {
   const at::NoGradGuard no_grad;
   for (const NamedTensor& p : dense.parameters()) p.tensor.copy_(given.at(p.name));
   return dense;
+}
+
+TEST(UnionOfExperts, TracesSayWhichHeadsATokenUses) {
+  Decoder model(union_spec(3, 2), 1);
+  const TraceHeader header = trace_header(model.spec(), {});
+  ASSERT_EQ(header.layers.size(), 4u);
+  EXPECT_FALSE(header.layers[1].heads);
+  for (const size_t i : {2, 3}) {
+    EXPECT_TRUE(header.layers[i].heads);
+    EXPECT_EQ(header.layers[i].layer, static_cast<int64_t>(i) - 2);
+    EXPECT_EQ(header.layers[i].num_experts, 4);
+  }
+  const at::NoGradGuard no_grad;
+  const DecoderOutput output = model.forward({.tokens = random_tokens(1, 5, 40, 2)});
+  const PackedBatch packed{.sequences = 1,
+                           .length = 5,
+                           .tokens = {1, 2, 3, 4, 5},
+                           .targets = {2, 3, 4, 5, 6},
+                           .first_key = {0, 0, 0, 0, 0},
+                           .domain = {0, 0, 0, 0, 0},
+                           .domain_bytes = {}};
+  const TraceBatch trace = trace_of(packed, traced_records(output));
+  ASSERT_EQ(trace.layers.size(), 4u);
+  EXPECT_EQ(trace.layers[1].expert.size(), 10u) << "two slices a token";
+  EXPECT_EQ(trace.layers[3].expert.size(), 15u) << "three heads a token";
+  EXPECT_EQ(trace.layers[3].expert, layer_trace(output.attention[1]).expert);
 }
 
 TEST(UnionOfExperts, OfAllHeadsAndSlicesIsTheDenseModel) {

@@ -27,7 +27,16 @@ TraceHeader trace_header(const DecoderSpec& spec, std::vector<std::string> domai
       header.layers.push_back(
           {.layer = static_cast<int64_t>(i), .num_experts = spec.layers[i].num_experts, .round = t});
   }
+  if (!spec.selective_attention) return header;
+  for (int64_t i = 0; i < spec.num_layers(); ++i)
+    header.layers.push_back({.layer = i, .num_experts = spec.num_heads, .heads = true});
   return header;
+}
+
+std::vector<RoutingRecord> traced_records(const DecoderOutput& output) {
+  std::vector<RoutingRecord> records = output.routing;
+  records.insert(records.end(), output.attention.begin(), output.attention.end());
+  return records;
 }
 
 LayerTrace layer_trace(const RoutingRecord& record) {

@@ -7,7 +7,11 @@
 
 namespace gatewright {
 
+/// Feed-forwards in the order of their layers, each round for itself; then, with selective attention, the
+/// heads of each layer.
 TraceHeader trace_header(const DecoderSpec& spec, std::vector<std::string> domains);
+/// What a model did in that order.
+std::vector<RoutingRecord> traced_records(const DecoderOutput& output);
 /// Tokens that fill up the last sequence (without target) are left out.
 TraceBatch trace_of(const PackedBatch& packed, const std::vector<RoutingRecord>& records);
 LayerTrace layer_trace(const RoutingRecord& record);

@@ -71,6 +71,7 @@ std::string header_json(const TraceHeader& header) {
   for (const TraceLayer& l : header.layers) {
     json["layers"].push_back({{"layer", l.layer}, {"num_experts", l.num_experts}});
     if (l.round > 0) json["layers"].back()["round"] = l.round;
+    if (l.heads) json["layers"].back()["heads"] = true;
   }
   return json.dump();
 }
@@ -244,7 +245,8 @@ void TraceReader::read_header() {
     for (const Json& l : json.at("layers"))
       header_.layers.push_back({.layer = whole(l, "layer"),
                                 .num_experts = whole(l, "num_experts"),
-                                .round = l.contains("round") ? whole(l, "round") : 0});
+                                .round = l.contains("round") ? whole(l, "round") : 0,
+                                .heads = l.contains("heads") && l.at("heads").get<bool>()});
   } catch (const Json::exception&) {
     fail("{} is damaged: its header lacks layers, domains or vocab_size", name_);
   }

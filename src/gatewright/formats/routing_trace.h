@@ -16,7 +16,8 @@ namespace gatewright {
 struct TraceLayer {
   int64_t layer = 0;  // its number in the model
   int64_t num_experts = 0;
-  int64_t round = 0;  // of a layer that routes several times in a row
+  int64_t round = 0;   // of a layer that routes several times in a row
+  bool heads = false;  // the experts are the heads of its attention (Union of Experts)
 };
 
 struct TraceHeader {
