@@ -29,7 +29,7 @@ TrainOptions small_options(const Piece& objective, double learning_rate, int64_t
   TrainOptions options{.steps = num_steps, .learning_rate = learning_rate};
   options.schedule = make_piece(schedules(), "constant");
   options.objective = objective;
-  options.optimizer = {.beta2 = 0.999, .weight_decay = 0.01};
+  options.optimizer = make_piece(optimizers(), "adamw", {{"beta2", 0.999}, {"weight_decay", 0.01}});
   options.clip_norm = 0;
   return options;
 }

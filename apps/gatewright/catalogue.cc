@@ -8,6 +8,7 @@
 #include "gatewright/routing/choice/registry.h"
 #include "gatewright/routing/scorer.h"
 #include "gatewright/train/objective.h"
+#include "gatewright/train/optimizer.h"
 #include "gatewright/train/recipe.h"
 #include "gatewright/train/schedule.h"
 
@@ -79,6 +80,7 @@ OrderedJson make_catalogue() {
           {"experts", list_of(expert_banks(), "[experts] bank = \"NAME\"")},
           {"schedules", list_of(schedules(), "[train] schedule = \"NAME\"")},
           {"objectives", list_of(objectives(), "[train] objective = \"NAME\"")},
+          {"optimizers", list_of(optimizers(), "[train] optimizer = \"NAME\"")},
           {"models", models()},
           {"decorators", decorators},
           {"recipe", tables}};

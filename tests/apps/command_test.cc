@@ -114,7 +114,8 @@ TEST(List, AsJsonNamesEveryPieceWithItsSummaryAndSource) {
       {"balance", {"switch", "z_loss", "importance", "entropy", "loss_free_bias"}},
       {"experts", {"swiglu", "gelu", "relu"}},
       {"schedules", {"constant", "cosine", "linear", "wsd", "inverse_sqrt"}},
-      {"objectives", {"next_token", "consistency"}},
+      {"objectives", {"next_token", "consistency", "ul2"}},
+      {"optimizers", {"adamw", "adafactor"}},
       {"models", {"tiny", "olmoe-1b-7b"}},
       {"decorators", {"capacity", "omit", "force", "logit_bias", "jitter", "noise"}}};
   for (const auto& [kind, names] : expected) {

@@ -211,5 +211,40 @@ TEST(SharedExperts, AddADenseFeedForwardTimesItsGate) {
   EXPECT_TRUE(parameters[6].tensor.grad().defined());
 }
 
+TEST(SharedExperts, ReadThroughAGainOfTheirOwnWhenAsked) {
+  const auto& entry = expert_bank_decorators().at("shared");
+  RandomStream random(3, "shared");
+  const ExpertSizes sizes = {8, 3, 0};
+  const auto bank = entry.make(
+      make_bank("relu", {{"width", int64_t{16}}}, sizes),
+      Values(entry.spec.parameters,
+             {{"width", int64_t{12}}, {"activation", std::string("relu")}, {"own_gain", true}}, "shared"),
+      sizes, random);
+  ParameterList parameters;
+  bank->collect(parameters, "mlp");
+  const auto named = [&](const std::string& name) {
+    return std::ranges::find(parameters, "mlp.shared_experts." + name, &NamedTensor::name)->tensor;
+  };
+  const Tensor gain = named("input_gain.weight");
+  EXPECT_TRUE(at::equal(gain, at::ones({8}))) << "begins as the layer's norm";
+  const Assignment assignment = random_assignment(10, 3, 3);
+  const Tensor x = random_hidden(10, 8, 4);
+  {
+    const at::NoGradGuard no_grad;
+    Tensor(gain).copy_(at::arange(1, 9));
+  }
+  const Tensor routed = make_bank("relu", {{"width", int64_t{16}}}, sizes)->forward(x, assignment);
+  const Tensor shared =
+      at::relu((x * gain).mm(named("up_proj.weight").t())).mm(named("down_proj.weight").t());
+  const Tensor out = bank->forward(x, assignment);
+  EXPECT_LT(largest_difference(out, routed + shared), 1e-4);
+  out.sum().backward();
+  EXPECT_TRUE(gain.grad().defined());
+  int64_t count = 0;
+  for (const NamedTensor& p : parameters)
+    count += p.name.find("shared") != std::string::npos ? p.tensor.numel() : 0;
+  EXPECT_EQ(bank->parameters_per_token(), count);
+}
+
 }  // namespace
 }  // namespace gatewright

@@ -154,6 +154,8 @@ std::vector<std::vector<std::string>> kinds_of_state() {
       {"routing.noise.std=0.5", "train.accumulate=2"},
       {"balance.loss_free_bias.rate=0.01"},
       {"balance.expert_budget.experts_per_token=2.5", "routing.selector=top_p"},
+      {"train.optimizer=adafactor"},
+      {"train.objective=ul2", "train.ul2_share=0.6", "train.sentinels=8"},
       {"routing.scorer=random"},
       {"balance.global_batch.scope=shuffled", "train.accumulate=2", "routing.broadcast.threshold=1.3",
        "routing.ranked_capacity.factor=1"},

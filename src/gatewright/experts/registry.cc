@@ -64,7 +64,10 @@ std::vector<Parameter> shared_parameters() {
                       .help = "factor of their output; 0.5 with routing.scale = 0.5 gives the mean of both",
                       .default_value = 1.0,
                       .min = -1e6,
-                      .max = 1e6}});
+                      .max = 1e6},
+                     {.name = "own_gain",
+                      .help = "they read through a gain of their own, as after a norm of their own (OpenMoE)",
+                      .default_value = false}});
   for (Parameter& p : parameters) {
     if (p.name != "width") continue;
     p.help = "width of one shared expert";
@@ -208,7 +211,8 @@ const Registry<ExpertBankDecoratorFactory>& expert_bank_decorators() {
            RandomStream& r) -> std::unique_ptr<ExpertBank> {
           SharedOptions options = {.ffn = options_of(v, activation_of(v.text("activation"))),
                                    .gate = v.flag("gate"),
-                                   .scale = v.number("scale")};
+                                   .scale = v.number("scale"),
+                                   .own_gain = v.flag("own_gain")};
           options.ffn.width *= v.integer("num_shared");
           return std::make_unique<SharedExperts>(std::move(routed), s, options, r);
         }}});

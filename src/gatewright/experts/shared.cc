@@ -9,6 +9,7 @@ SharedExperts::SharedExperts(std::unique_ptr<ExpertBank> routed, const ExpertSiz
       activation_(options.ffn.activation),
       recompute_(options.ffn.recompute),
       scale_(options.scale) {
+  if (options.own_gain) gain_ = constant_parameter({sizes.hidden_size}, 1);
   if (!options.gate) return;
   gate_ = at::empty({1, sizes.hidden_size}, at::kFloat);
   float* values = gate_.data_ptr<float>();
@@ -24,18 +25,23 @@ Tensor SharedExperts::forward(const Tensor& hidden, const Assignment& assignment
   if (scale_ != 1.0)
     weight = weight.defined() ? weight * scale_
                               : at::full({hidden.size(0)}, scale_, hidden.options().dtype(at::kFloat));
+  const Tensor read = gain_.defined() ? hidden * gain_.to(hidden.scalar_type()) : hidden;
   return routed_->forward(hidden, assignment, context) +
-         dense_ffn(hidden, ffn_, activation_, weight, recompute_, context.observer);
+         dense_ffn(read, ffn_, activation_, weight, recompute_, context.observer);
 }
 
 void SharedExperts::collect(ParameterList& parameters, const std::string& prefix) const {
   routed_->collect(parameters, prefix);
-  collect_ffn(ffn_, parameters, prefix + (gate_.defined() ? ".shared_expert" : ".shared_experts"));
+  const std::string own = prefix + (gate_.defined() ? ".shared_expert" : ".shared_experts");
+  collect_ffn(ffn_, parameters, own);
+  if (gain_.defined())
+    parameters.push_back({.name = own + ".input_gain.weight", .tensor = gain_, .weight_decay = false});
   if (gate_.defined()) parameters.push_back({.name = prefix + ".shared_expert_gate.weight", .tensor = gate_});
 }
 
 int64_t SharedExperts::parameters_per_token() const {
-  return routed_->parameters_per_token() + ffn_parameters(ffn_) + (gate_.defined() ? gate_.numel() : 0);
+  return routed_->parameters_per_token() + ffn_parameters(ffn_) + (gate_.defined() ? gate_.numel() : 0) +
+         (gain_.defined() ? gain_.numel() : 0);
 }
 
 }  // namespace gatewright

@@ -12,7 +12,8 @@ namespace gatewright {
 struct SharedOptions {
   FeedForwardOptions ffn;  // its width is that of all shared experts together
   bool gate = false;
-  double scale = 1;  // factor of their output
+  double scale = 1;       // factor of their output
+  bool own_gain = false;  // they read the hidden states times a gain of theirs, as after a norm of their own
 };
 
 class SharedExperts : public ExpertBank {
@@ -21,7 +22,8 @@ class SharedExperts : public ExpertBank {
                 RandomStream& random);
   using ExpertBank::forward;
   Tensor forward(const Tensor& hidden, const Assignment& assignment, const ExpertContext& context) override;
-  /// ".shared_expert" and ".shared_expert_gate" as Qwen2-MoE has them, or ".shared_experts" as DeepSeek.
+  /// ".shared_expert" and ".shared_expert_gate" as Qwen2-MoE has them, or ".shared_experts" as DeepSeek; the
+  /// gain is their ".input_gain.weight".
   void collect(ParameterList& parameters, const std::string& prefix) const override;
   int64_t num_experts() const override { return routed_->num_experts(); }
   double flops_per_pair() const override { return routed_->flops_per_pair(); }
@@ -33,6 +35,7 @@ class SharedExperts : public ExpertBank {
   std::unique_ptr<ExpertBank> routed_;
   FfnTensors ffn_;
   Tensor gate_;  // [1, H], or undefined
+  Tensor gain_;  // [H], or undefined
   Activation activation_;
   bool recompute_;
   double scale_;

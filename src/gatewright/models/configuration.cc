@@ -294,7 +294,7 @@ int64_t shared_parameters(const FeedForwardSpec& layer, int64_t hidden_size) {
     if (d.name != "shared") continue;
     count +=
         ffn_parameters(d.values.text("activation"), d.values, hidden_size, d.values.integer("num_shared"));
-    count += d.values.flag("gate") ? hidden_size : 0;
+    count += (d.values.flag("gate") ? hidden_size : 0) + (d.values.flag("own_gain") ? hidden_size : 0);
   }
   return count.value;
 }

@@ -22,7 +22,7 @@ ModelOptimizer::ModelOptimizer(Decoder& model, const TrainOptions& options)
       schedule_(schedules().at(options.schedule.name).make(options.schedule.values)),
       objective_(objectives().at(options.objective.name).make(options.objective.values)),
       parameters_(model.parameters()),
-      adamw_(parameters_, options.optimizer) {}
+      optimizer_(optimizers().at(options.optimizer.name).make(parameters_, options.optimizer.values)) {}
 
 ForwardOptions ModelOptimizer::pass_options(int64_t pass) const {
   return {.training = true, .step = steps_done(), .num_steps = options_.steps, .micro_batch = pass};
@@ -70,7 +70,21 @@ void ModelOptimizer::run_micro_batch(const Batch& batch, int64_t index, const Sh
   if (value.disagreement.defined()) result.disagreement += value.disagreement.item<double>() * shares.targets;
 }
 
+std::vector<Batch> ModelOptimizer::rewritten(std::span<const Batch> micro_batches) const {
+  std::vector<Batch> all;
+  for (size_t i = 0; i < micro_batches.size(); ++i) {
+    auto batch = objective_->rewritten(micro_batches[i], {.step = steps_done(),
+                                                          .num_steps = options_.steps,
+                                                          .micro_batch = static_cast<int64_t>(i),
+                                                          .vocab_size = model_.spec().vocab_size});
+    if (batch) all.push_back(std::move(*batch));
+  }
+  return all;
+}
+
 StepResult ModelOptimizer::accumulate(std::span<const Batch> micro_batches) {
+  const std::vector<Batch> other = rewritten(micro_batches);
+  if (!other.empty()) micro_batches = other;
   const std::vector<int64_t> targets = count_targets(micro_batches);
   StepResult result{.tokens = std::accumulate(targets.begin(), targets.end(), int64_t{0})};
   if (micro_batches.size() > 1 && model_.wants_counting_pass()) count_first(micro_batches);
@@ -86,8 +100,8 @@ StepResult ModelOptimizer::accumulate(std::span<const Batch> micro_batches) {
 }
 
 void ModelOptimizer::update(const StepResult& result) {
-  adamw_.step(result.learning_rate, clip_factor(result.gradient_norm, options_.clip_norm));
-  adamw_.zero_grad();
+  optimizer_->step(result.learning_rate, clip_factor(result.gradient_norm, options_.clip_norm));
+  optimizer_->zero_grad();
   model_.end_step();
 }
 

@@ -1,4 +1,4 @@
-// Forward, loss, backward, clip, AdamW: optimiser steps of a decoder on batches from anywhere.
+// Forward, loss, backward, clip, update: optimiser steps of a decoder on batches from anywhere.
 #pragma once
 
 #include <memory>
@@ -6,8 +6,8 @@
 
 #include "gatewright/models/decoder.h"
 #include "gatewright/routing/statistics.h"
-#include "gatewright/train/adamw.h"
 #include "gatewright/train/objective.h"
+#include "gatewright/train/optimizer.h"
 #include "gatewright/train/options.h"
 #include "gatewright/train/schedule.h"
 
@@ -34,7 +34,7 @@ class ModelOptimizer {
   /// Applies them at the step's learning rate, clipped, and drops them.
   void update(const StepResult& result);
 
-  int64_t steps_done() const { return adamw_.steps(); }
+  int64_t steps_done() const { return optimizer_->steps(); }
   /// Passes of the objective over each batch.
   int64_t passes() const { return objective_->passes(); }
   /// Routing since the last call.
@@ -42,8 +42,8 @@ class ModelOptimizer {
   /// The same of the heads of selective attention; empty without it.
   RoutingStatistics take_head_statistics();
 
-  AdamW& adamw() { return adamw_; }
-  const AdamW& adamw() const { return adamw_; }
+  Optimizer& optimizer() { return *optimizer_; }
+  const Optimizer& optimizer() const { return *optimizer_; }
 
  private:
   /// Of the step, in one of its micro-batches.
@@ -53,6 +53,8 @@ class ModelOptimizer {
   ForwardOptions pass_options(int64_t pass) const;
   bool autocasts() const;
   void run_micro_batch(const Batch& batch, int64_t index, const Shares& shares, StepResult& result);
+  /// What the objective makes of the micro-batches; empty when they stay as they are.
+  std::vector<Batch> rewritten(std::span<const Batch> micro_batches) const;
   /// For balance terms that count the whole step first. The random streams stay where they were.
   void count_first(std::span<const Batch> micro_batches);
 
@@ -61,7 +63,7 @@ class ModelOptimizer {
   Schedule schedule_;
   std::unique_ptr<Objective> objective_;
   ParameterList parameters_;
-  AdamW adamw_;
+  std::unique_ptr<Optimizer> optimizer_;
   RoutingStatistics statistics_, head_statistics_;
 };
 

@@ -1,10 +1,13 @@
 #include "gatewright/train/objective.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 #include "gatewright/layers/consistency.h"
 #include "gatewright/layers/cross_entropy.h"
 #include "gatewright/layers/linear.h"
+#include "gatewright/train/ul2.h"
 
 namespace gatewright {
 namespace {
@@ -16,7 +19,7 @@ Tensor kept_logits(const Tensor& hidden, const Tensor& head, const Tensor& kept)
 
 Tensor positions_with_target(const Tensor& targets) { return (targets >= 0).nonzero().squeeze(-1); }
 
-class NextToken final : public Objective {
+class NextToken : public Objective {
  public:
   NextToken(double smoothing, double z_weight) : smoothing_(smoothing), z_weight_(z_weight) {}
   ObjectiveValue value(const std::vector<Tensor>& hidden, const Tensor& head,
@@ -36,6 +39,26 @@ class NextToken final : public Objective {
 
  private:
   double smoothing_, z_weight_;
+};
+
+/// Texts with something missing, for the first part of a training; then the plain texts.
+class Ul2 final : public NextToken {
+ public:
+  Ul2(double share, int64_t sentinels, double smoothing, double z_weight)
+      : NextToken(smoothing, z_weight), share_(share), sentinels_(sentinels) {}
+  int64_t extra_tokens() const override { return sentinels_; }
+  std::optional<Batch> rewritten(const Batch& batch, const ObjectiveContext& c) const override {
+    const bool is_over = static_cast<double>(c.step) >= share_ * static_cast<double>(c.num_steps);
+    if (c.num_steps > 0 && is_over) return std::nullopt;
+    constexpr uint64_t kSeed = 0;  // the order of the texts follows the training's own
+    RandomStream random(kSeed, fmt::format("ul2 step {} batch {}", c.step, c.micro_batch));
+    return denoised(batch, ul2_denoisers(), static_cast<int32_t>(c.vocab_size - sentinels_), sentinels_,
+                    random);
+  }
+
+ private:
+  double share_;
+  int64_t sentinels_;
 };
 
 /// THOR's loss: two passes whose predictions are pulled together.
@@ -59,6 +82,48 @@ class Consistency final : public Objective {
   double alpha_, smoothing_;
 };
 
+std::vector<Parameter> next_token_parameters() {
+  return {{.name = "label_smoothing",
+           .help = "share of the target's probability that is spread over the vocabulary",
+           .default_value = 0.0,
+           .min = 0,
+           .max = 1,
+           .max_open = true},
+          {.name = "z_loss",
+           .help = "weight of the squared logarithm of the softmax's denominator; OpenMoE: 0.001",
+           .default_value = 0.0,
+           .min = 0,
+           .max = 1e6}};
+}
+
+Registry<ObjectiveFactory>::Entry ul2() {
+  constexpr double kMostSentinels = 1 << 16;
+  std::vector<Parameter> parameters = next_token_parameters();
+  parameters.insert(parameters.begin(),
+                    {{.name = "ul2_share",
+                      .help = "part of the training that has it, then next_token; OpenMoE-8B: 0.7",
+                      .default_value = 1.0,
+                      .min = 0,
+                      .max = 1},
+                     {.name = "sentinels",
+                      .help = "tokens that stand for removed spans, added to the vocabulary",
+                      .default_value = int64_t{100},
+                      .min = 2,
+                      .max = kMostSentinels}});
+  return {
+      {.name = "ul2",
+       .summary = "a mixture of denoisers on a causal model, then the next token; OpenMoE",
+       .source = "Tay et al. 2022, UL2, section 3.1; Xue et al. 2024, OpenMoE, section 2.3",
+       .formula = "each document: half the time its second half is asked for; else spans are replaced by\n"
+                  "sentinels and asked for after the text, mean length and share one of (3, 0.15),\n"
+                  "(8, 0.15), (3, 0.5), (8, 0.5), (64, 0.5)",
+       .parameters = std::move(parameters)},
+      [](const Values& v) -> std::unique_ptr<Objective> {
+        return std::make_unique<Ul2>(v.number("ul2_share"), v.integer("sentinels"),
+                                     v.number("label_smoothing"), v.number("z_loss"));
+      }};
+}
+
 }  // namespace
 
 const Registry<ObjectiveFactory>& objectives() {
@@ -69,18 +134,7 @@ const Registry<ObjectiveFactory>& objectives() {
          .source = "common practice; the z-loss: Chowdhery et al. 2022, PaLM, section 5",
          .formula = "mean over targets of -(1 - s) ln p(target) - s/(V - 1) sum over the others of ln p\n"
                     "+ z_loss ln(sum_v exp(logit_v))^2,  s = label_smoothing",
-         .parameters = {{.name = "label_smoothing",
-                         .help = "share of the target's probability that is spread over the vocabulary",
-                         .default_value = 0.0,
-                         .min = 0,
-                         .max = 1,
-                         .max_open = true},
-                        {.name = "z_loss",
-                         .help =
-                             "weight of the squared logarithm of the softmax's denominator; OpenMoE: 0.001",
-                         .default_value = 0.0,
-                         .min = 0,
-                         .max = 1e6}}},
+         .parameters = next_token_parameters()},
         [](const Values& v) -> std::unique_ptr<Objective> {
           return std::make_unique<NextToken>(v.number("label_smoothing"), v.number("z_loss"));
         }},
@@ -101,7 +155,8 @@ const Registry<ObjectiveFactory>& objectives() {
                          .max_open = true}}},
         [](const Values& v) -> std::unique_ptr<Objective> {
           return std::make_unique<Consistency>(v.number("alpha"), v.number("label_smoothing"));
-        }}});
+        }},
+       ul2()});
   return registry;
 }
 

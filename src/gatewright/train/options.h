@@ -6,7 +6,6 @@
 #include <vector>
 
 #include "gatewright/routing/router.h"
-#include "gatewright/train/adamw.h"
 
 namespace gatewright {
 
@@ -22,7 +21,7 @@ struct TrainOptions {
   double learning_rate = 1e-3;           // peak
   Piece schedule = {};
   Piece objective = {.name = "next_token", .values = {}};
-  AdamWOptions optimizer = {};
+  Piece optimizer = {};
   double clip_norm = 1.0;            // 2-norm of all gradients; 0: no clipping
   int64_t log_every = 10;            // steps
   int64_t evaluate_every = 0;        // steps; 0: at the end only

@@ -3,6 +3,7 @@
 #include "gatewright/models/presets.h"
 #include "gatewright/routing/choice/registry.h"
 #include "gatewright/train/objective.h"
+#include "gatewright/train/optimizer.h"
 #include "gatewright/train/recipe_init.h"
 #include "gatewright/train/recipe_keys.h"
 #include "gatewright/train/recipe_model.h"
@@ -86,10 +87,7 @@ class Builder {
     train.learning_rate = number(v, "learning_rate");
     train.schedule = piece_of(schedules(), text(v, "schedule"), v);
     train.objective = piece_of(objectives(), text(v, "objective"), v);
-    train.optimizer = {.beta1 = number(v, "beta1"),
-                       .beta2 = number(v, "beta2"),
-                       .epsilon = number(v, "epsilon"),
-                       .weight_decay = number(v, "weight_decay")};
+    train.optimizer = piece_of(optimizers(), text(v, "optimizer"), v);
     train.clip_norm = number(v, "clip_norm");
     train.log_every = whole(v, "log_every");
     train.evaluate_every = whole(v, "evaluate_every");

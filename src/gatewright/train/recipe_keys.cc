@@ -12,6 +12,7 @@
 #include "gatewright/routing/rounds.h"
 #include "gatewright/routing/scorer.h"
 #include "gatewright/train/objective.h"
+#include "gatewright/train/optimizer.h"
 #include "gatewright/train/recipe.h"
 #include "gatewright/train/schedule.h"
 
@@ -148,13 +149,10 @@ std::vector<Parameter> train_keys() {
       {.name = "freeze",
        .help = "parameters that are not trained, by their names; * stands for any text",
        .default_value = std::vector<std::string>()},
-      number_key("learning_rate", "peak learning rate of AdamW", 1e-3, 0, 10, true),
+      number_key("learning_rate", "peak learning rate", 1e-3, 0, 10, true),
       one_of("schedule", "how the learning rate changes", "cosine", schedules().names()),
       one_of("objective", "what is minimised", "next_token", objectives().names()),
-      number_key("beta1", "decay of the first moment", 0.9, 0, 1, false, true),
-      number_key("beta2", "decay of the second moment", 0.95, 0, 1, false, true),
-      number_key("epsilon", "added to the root of the second moment", 1e-8, 0, 1, true),
-      number_key("weight_decay", "decoupled weight decay of matrices", 0.1, 0, 10),
+      one_of("optimizer", "how gradients become updates", "adamw", optimizers().names()),
       number_key("clip_norm", "largest 2-norm of the gradient; 0: no limit", 1.0, 0, 1e9),
       whole_key("log_every", "steps between lines of metrics", 10, 1, 1e9),
       whole_key("evaluate_every", "steps between evaluations on the validation part; 0: at the end only", 0,
@@ -217,6 +215,7 @@ std::vector<KeyHome> homes_of(const std::string& key) {
   add_homes(homes, expert_banks(), "experts", "bank", key);
   add_homes(homes, schedules(), "train", "schedule", key);
   add_homes(homes, objectives(), "train", "objective", key);
+  add_homes(homes, optimizers(), "train", "optimizer", key);
   add_own_tables(homes, choice::selector_decorators(), "routing", key);
   add_own_tables(homes, scorer_decorators(), "routing", key);
   add_own_tables(homes, balance_terms(), "balance", key);
@@ -284,7 +283,7 @@ const std::vector<Spec>& recipe_tables() {
       {.name = "train",
        .summary = "the optimisation",
        .source = "",
-       .formula = "[train], with the keys of schedule and objective in the same table",
+       .formula = "[train], with the keys of schedule, objective and optimizer in the same table",
        .parameters = train_keys()},
       {.name = "data", .summary = "the text", .source = "", .formula = "[data]", .parameters = data_keys()}};
   return tables;

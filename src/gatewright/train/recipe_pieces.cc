@@ -7,6 +7,7 @@
 #include "gatewright/routing/choice/registry.h"
 #include "gatewright/routing/scorer.h"
 #include "gatewright/train/objective.h"
+#include "gatewright/train/optimizer.h"
 #include "gatewright/train/recipe_keys.h"
 #include "gatewright/train/schedule.h"
 
@@ -47,6 +48,7 @@ const PieceKey kPieceKeys[] = {
      [](const std::string& n) { return parameters_of(choice::selectors(), n); }},
     {"train", "schedule", train_keys, [](const std::string& n) { return parameters_of(schedules(), n); }},
     {"train", "objective", train_keys, [](const std::string& n) { return parameters_of(objectives(), n); }},
+    {"train", "optimizer", train_keys, [](const std::string& n) { return parameters_of(optimizers(), n); }},
 };
 
 std::string default_text(const Parameters& parameters, const std::string& name) {

@@ -13,6 +13,7 @@
 #include "gatewright/train/checkpoint_folder.h"
 #include "gatewright/train/device.h"
 #include "gatewright/train/metrics.h"
+#include "gatewright/train/objective.h"
 #include "gatewright/train/starting_model.h"
 
 namespace gatewright {
@@ -132,7 +133,8 @@ class Training {
   }
 
   TrainOutcome train(TrainingData& data, const std::optional<TrainingRecord>& checkpoint) {
-    Decoder model = start_->make(data.tokenizer.vocab_size());
+    const auto objective = objectives().at(options_.objective.name).make(options_.objective.values);
+    Decoder model = start_->make(data.tokenizer.vocab_size() + objective->extra_tokens());
     model.to(device_for(model, options_.device));
     TrainStream stream(data.cache, options_.sequence_length, data.token_bytes, request_.recipe.seed);
     Trainer trainer(model, stream, options_);

@@ -38,16 +38,17 @@ void Trainer::check_loss(double loss, double norm) {
 
 StepResult Trainer::step() {
   std::vector<Batch> batches;
-  int64_t bytes = 0;
+  int64_t bytes = 0, places = 0;
   for (int64_t i = 0; i < options_.accumulate; ++i) {
     const PackedBatch packed = stream_.next(options_.batch_size);
     batches.push_back(to_batch(packed, model_.device()));
     bytes += packed.bytes;
+    places += std::ranges::count_if(packed.targets, [](int32_t target) { return target >= 0; });
   }
   StepResult result = optimizer_.accumulate(batches);
   if (bytes > 0)
     result.bits_per_byte =
-        result.loss * static_cast<double>(result.tokens) / std::numbers::ln2 / static_cast<double>(bytes);
+        result.loss * static_cast<double>(places) / std::numbers::ln2 / static_cast<double>(bytes);
   check_loss(result.loss, result.gradient_norm);
   optimizer_.update(result);
   return result;
@@ -74,7 +75,7 @@ void Trainer::restore(const ParameterList& moments, const Json& progress, std::s
     stream_.seek({.epoch = whole("epoch"), .position = whole("position")});
     model_.set_random_state(progress.at("random").get<std::vector<uint64_t>>());
     mean_loss_ = progress.at("mean_loss").get<double>();
-    optimizer_.adamw().load_state(moments, step);
+    optimizer_.optimizer().load_state(moments, step);
   } catch (const Error& e) {
     fail("{} is damaged: {}", what, e.what());
   } catch (const Json::exception& e) {

@@ -26,7 +26,7 @@ class Trainer {
   RoutingStatistics take_head_statistics() { return optimizer_.take_head_statistics(); }
 
   /// Moments and buffers, to be saved with the weights.
-  ParameterList state() const { return optimizer_.adamw().state(); }
+  ParameterList state() const { return optimizer_.optimizer().state(); }
   /// Numbers, to be saved with the weights: {"step", "epoch", "position", "random": [...], "mean_loss"}.
   OrderedJson progress() const;
   /// Goes on from what state() and progress() gave.
