@@ -23,10 +23,9 @@ struct Arm {
   const char* scope;
   bool counting_pass;
 };
-// Shuffled draws from the micro-batches of the step so far, as the buffer counts them.
 constexpr Arm kArms[] = {{"micro", "micro_batch", false},
                          {"global", "global_batch", true},
-                         {"shuffle", "shuffled", false},
+                         {"shuffle", "shuffled", true},
                          {"buffer", "global_batch", false}};
 
 std::string recipe_of(const Arm& arm, const Scale& scale) {

@@ -147,9 +147,9 @@ void check_balance(const RouterSpec& spec, int64_t num_experts, Problems& proble
     if (!values.contains("counting_pass") || !term.values.flag("counting_pass")) continue;
     const std::string& scope = term.values.text("scope");
     problems.expect(
-        scope == "global_batch" || scope == "mixed",
+        scope == "global_batch" || scope == "mixed" || scope == "shuffled",
         "[{}] counting_pass = true counts a step before it is learned from, which scope = \"{}\" does "
-        "not use; set scope = \"global_batch\" or \"mixed\", or leave counting_pass out",
+        "not use; set scope = \"global_batch\", \"mixed\" or \"shuffled\", or leave counting_pass out",
         term.name, scope);
   }
 }

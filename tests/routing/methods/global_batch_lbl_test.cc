@@ -211,6 +211,31 @@ TEST(GlobalBatchTerm, ShuffledDrawsAsManyTokensAsAMicroBatchHas) {
             "layer 3: the balance scope shuffled needs a random stream");
 }
 
+TEST(GlobalBatchTerm, ShuffledDrawsFromAllThatWasCountedBefore) {
+  SwitchBalance term(
+      {.scope = BalanceScope::kShuffled, .fraction = FractionOf::kChoices, .counting_pass = true});
+  RandomStream random(9, "layer");
+  const auto first = batch_of({0, 0, 0, 0}, 1), second = batch_of({2, 2, 2, 2}, 2);
+  const auto count = [&](const std::pair<Scores, Assignment>& batch, int64_t micro_batch) {
+    term.count(batch.second, {.training = true, .micro_batch = micro_batch, .counting = true});
+  };
+  const Tensor mean = first.first.probabilities.mean(0);
+  int64_t of_the_second = 0;
+  for (int step = 0; step < 20; ++step) {
+    count(first, 0);
+    count(second, 1);
+    count(second, 1);  // computed again
+    const double loss = loss_of(term, first, {.training = true, .micro_batch = 0, .random = &random});
+    for (float n = 0; n <= 4; ++n) {
+      if (std::abs(switch_loss(tensor({4 - n, 0, n}, {3}) / 4, mean).item<double>() - loss) < 1e-6)
+        of_the_second += static_cast<int64_t>(n);
+    }
+    term.end_step();
+  }
+  EXPECT_NEAR(static_cast<double>(of_the_second) / (20 * 4), 0.5, 0.15)
+      << "the first micro-batch sees the second one's tokens as often as its own";
+}
+
 TEST(GlobalBatchTerm, OfSequencesSumsToOneToo) {
   const Scores scores = scores_of(tensor({50, 0, 50, 0, 0, 50, 0, 50}, {4, 2}));
   SwitchBalance term({.scope = BalanceScope::kSequence, .fraction = FractionOf::kChoices});
@@ -240,7 +265,8 @@ TEST(GlobalBatchTerm, WithoutBufferAndOtherProcessesWarnsThatItIsTheMicroBatchLo
             std::vector<std::string>{
                 "[switch] counting_pass = true counts a step before it is learned from, which scope = "
                 "\"micro_batch\" "
-                "does not use; set scope = \"global_batch\" or \"mixed\", or leave counting_pass out"});
+                "does not use; set scope = \"global_batch\", \"mixed\" or \"shuffled\", or leave "
+                "counting_pass out"});
 }
 
 TEST(LossFreeBias, CountsARecomputedMicroBatchOnce) {

@@ -1,6 +1,7 @@
 #include "gatewright/routing/balance/switch.h"
 
 #include <numeric>
+#include <utility>
 
 #include "gatewright/base/error.h"
 #include "gatewright/routing/process_group.h"
@@ -25,6 +26,13 @@ Tensor chosen_cells(const Assignment& assignment) {
                            at::TensorOptions().dtype(at::kByte).device(assignment.token.device()));
   return cells.index_fill(0, assignment.token * num_experts + expert_of_pairs(assignment), 1)
       .view({assignment.num_tokens, num_experts});
+}
+
+/// The same of the tokens of all processes.
+Tensor cells_of_all(const Assignment& assignment, const RoutingContext& context) {
+  const Tensor own = chosen_cells(assignment);
+  if (!context.processes) return own;
+  return context.processes->gather(own.to(at::kCPU)).view({-1, own.size(1)}).to(own.device());
 }
 
 }  // namespace
@@ -64,13 +72,21 @@ Tensor SwitchBalance::fraction(const Counts& counts) const {
 }
 
 void SwitchBalance::count(const Assignment& assignment, const RoutingContext& context) {
+  if (options_.scope == BalanceScope::kShuffled) {
+    if (context.micro_batch >= 0 && std::exchange(last_counted_, context.micro_batch) == context.micro_batch)
+      return;
+    const Tensor cells = cells_of_all(assignment, context);
+    counted_pool_ = counted_pool_.defined() ? at::cat({counted_pool_, cells}) : cells;
+    return;
+  }
   counted_before_.add(over_processes(expert_counts(assignment), assignment.num_tokens, context), context);
 }
 
 void SwitchBalance::end_step() {
   step_.clear();
   counted_before_.clear();
-  pool_ = Tensor();
+  pool_ = counted_pool_ = Tensor();
+  last_counted_ = -1;
   drawn_ = Tensor();
   drawn_for_ = -1;
 }
@@ -94,11 +110,12 @@ Tensor SwitchBalance::shuffled_loss(const Assignment& assignment, const Tensor& 
   if (!again) {
     require(context.random != nullptr, "layer {}: the balance scope shuffled needs a random stream",
             context.layer);
-    Tensor cells = chosen_cells(assignment);
-    if (context.processes)
-      cells = context.processes->gather(cells.to(at::kCPU)).view({-1, cells.size(1)}).to(cells.device());
-    pool_ = options_.buffer && pool_.defined() ? at::cat({pool_, cells}) : cells;
-    drawn_ = sampled_counts(pool_, assignment.num_tokens, *context.random);
+    if (!counted_pool_.defined()) {
+      const Tensor cells = cells_of_all(assignment, context);
+      pool_ = options_.buffer && pool_.defined() ? at::cat({pool_, cells}) : cells;
+    }
+    drawn_ = sampled_counts(counted_pool_.defined() ? counted_pool_ : pool_, assignment.num_tokens,
+                            *context.random);
     drawn_for_ = context.micro_batch;
   }
   return switch_loss(fraction({.experts = drawn_, .tokens = static_cast<double>(assignment.num_tokens)}),

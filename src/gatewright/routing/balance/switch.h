@@ -72,8 +72,10 @@ class SwitchBalance final : public BalanceTerm {
 
   SwitchOptions options_;
   StepCounts step_, counted_before_;
-  Tensor pool_;   // uint8 [tokens of the step, E], of kShuffled
-  Tensor drawn_;  // [E] drawn for the micro-batch drawn_for_
+  Tensor pool_;                // uint8 [tokens of the step so far, E], of kShuffled
+  Tensor counted_pool_;        // the same of the counting pass
+  int64_t last_counted_ = -1;  // micro-batch
+  Tensor drawn_;               // [E] drawn for the micro-batch drawn_for_
   int64_t drawn_for_ = -1;
 };
 
