@@ -2,9 +2,12 @@
 
 #include <fmt/format.h>
 
+#include <memory>
+
 #include "gatewright/base/error.h"
 #include "gatewright/base/file.h"
 #include "gatewright/base/interrupt.h"
+#include "gatewright/evaluate/drafter.h"
 #include "gatewright/report/terminal.h"
 #include "model_folder.h"
 #include "sampling_options.h"
@@ -16,8 +19,62 @@ namespace {
 struct GenerateArguments {
   std::string model, prompt, device = "auto";
   GenerateOptions options;
+  std::string draft;
   bool json = false, no_stop = false;
   RoutingOverrides overrides;
+};
+
+bool same_vocabulary(const Tokenizer& a, const Tokenizer& b) {
+  if (a.vocab_size() != b.vocab_size()) return false;
+  for (int32_t id = 0; id < static_cast<int32_t>(a.vocab_size()); ++id) {
+    if (a.token_bytes(id) != b.token_bytes(id)) return false;
+  }
+  return true;
+}
+
+/// Who drafts, and how often that was right.
+class Drafting {
+ public:
+  Drafting(const GenerateArguments& a, const Tokenizer& tokenizer) {
+    if (a.draft == "lookup") {
+      drafter_ = std::make_unique<LookupDrafter>();
+    } else if (!a.draft.empty()) {
+      model_.emplace(load_model(a.draft, a.device));
+      if (!same_vocabulary(model_->tokenizer, tokenizer))
+        fail_usage("{} has another vocabulary than {}: its tokens mean something else", a.draft, a.model);
+      drafter_ = std::make_unique<ModelDrafter>(model_->decoder);
+    }
+  }
+  void take_part(GenerateOptions& options) {
+    options.drafter = drafter_.get();
+    if (!drafter_) return;
+    options.checked = [&](const CheckedDraft& pass) {
+      ++passes_;
+      drafted_ += pass.drafted;
+      accepted_ += pass.accepted;
+      experts_ += pass.experts_in_use;
+    };
+  }
+  explicit operator bool() const { return drafter_ != nullptr; }
+  double experts_in_use() const { return passes_ > 0 ? experts_ / static_cast<double>(passes_) : 0; }
+  OrderedJson json() const {
+    return {{"passes", passes_},
+            {"drafted", drafted_},
+            {"accepted", accepted_},
+            {"experts_in_use", experts_in_use()}};
+  }
+  std::string text() const {
+    const std::string experts =
+        experts_ > 0 ? fmt::format("; {:.1f} experts of a layer in use in a pass", experts_in_use()) : "";
+    return fmt::format("{} of {} drafted tokens were right, in {} passes{}", accepted_, drafted_, passes_,
+                       experts);
+  }
+
+ private:
+  std::optional<Model> model_;
+  std::unique_ptr<Drafter> drafter_;
+  int64_t passes_ = 0, drafted_ = 0, accepted_ = 0;
+  double experts_ = 0;
 };
 
 void run(const GenerateArguments& a) {
@@ -33,6 +90,8 @@ void run(const GenerateArguments& a) {
   for (const auto end : {model.tokenizer.end_of_text(), model.tokenizer.end()}) {
     if (end && !a.no_stop) options.stop.push_back(*end);
   }
+  Drafting drafting(a, model.tokenizer);
+  drafting.take_part(options);
   catch_interrupts();
   // Nothing is drawn after the text has begun where a person sees it, which is its own progress.
   const bool seen = !a.json && is_terminal(Output::kStandard);
@@ -54,10 +113,14 @@ void run(const GenerateArguments& a) {
   });
   if (!begun) begin();
   progress.reset();
-  if (!a.json) return print("\n");
-  print(OrderedJson({{"prompt", text}, {"tokens", tokens}, {"text", model.tokenizer.decode(tokens)}})
-            .dump(2, ' ', false, OrderedJson::error_handler_t::replace) +
-        "\n");
+  if (!a.json) {
+    print("\n");
+    if (drafting) note(drafting.text());
+    return;
+  }
+  OrderedJson json = {{"prompt", text}, {"tokens", tokens}, {"text", model.tokenizer.decode(tokens)}};
+  if (drafting) json["draft"] = drafting.json();
+  print(json.dump(2, ' ', false, OrderedJson::error_handler_t::replace) + "\n");
 }
 
 }  // namespace
@@ -69,6 +132,13 @@ void add_generate(Options& verb) {
   verb.add("--prompt", a->prompt, "text to continue; - reads standard input").required();
   verb.add("--tokens", o.max_tokens, "tokens at most").range(1, 1 << 20).show_default();
   add_sampling(verb, o.sampling, o.seed);
+  verb.add("--draft", a->draft,
+           "who proposes tokens that are checked several at a time: lookup (what followed the same tokens "
+           "before) or "
+           "a smaller model with the same vocabulary; the text stays the same");
+  verb.add("--draft-tokens", o.draft_tokens, "tokens proposed at a time, at most")
+      .range(1, 64)
+      .show_default();
   verb.flag("--no-stop", a->no_stop, "go on after the end of the text");
   verb.add("--device", a->device, "auto, cpu or cuda").one_of({"auto", "cpu", "cuda"}).show_default();
   verb.flag("--json", a->json, "print JSON when it is done");

@@ -384,6 +384,29 @@ TEST_F(ModelCommand, LogitsShowsTheRoutingOfTheLayersAskedFor) {
   }
 }
 
+TEST_F(ModelCommand, GenerateWritesTheSameWithADraft) {
+  const auto json_of = [&](const std::vector<std::string>& more) {
+    std::vector<std::string> arguments = {"generate", path("model"), "--prompt",  "the gate opens the gate",
+                                          "--tokens", "24",          "--no-stop", "--json"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    const CommandResult r = run(arguments);
+    EXPECT_EQ(r.code, 0) << r.err;
+    return Json::parse(r.out);
+  };
+  const Json alone = json_of({"--temperature", "0"});
+  EXPECT_FALSE(alone.contains("draft"));
+  const Json lookup = json_of({"--temperature", "0", "--draft", "lookup"});
+  EXPECT_EQ(lookup.at("tokens"), alone.at("tokens"));
+  const Json itself = json_of({"--temperature", "0", "--draft", path("model"), "--draft-tokens", "5"});
+  EXPECT_EQ(itself.at("tokens"), alone.at("tokens"));
+  EXPECT_EQ(itself.at("draft").at("passes"), 4) << "six tokens each";
+  EXPECT_EQ(itself["draft"].at("accepted"), itself["draft"].at("drafted"));
+  const CommandResult seen =
+      run({"generate", path("model"), "--prompt", "the gate", "--tokens", "5", "--draft", "lookup"});
+  EXPECT_THAT(seen.err, HasSubstr("drafted tokens were right"));
+  EXPECT_EQ(run({"generate", path("model"), "--prompt", "x", "--draft", path("missing")}).code, 1);
+}
+
 // --- inspect ---
 
 TEST_F(ModelCommand, InspectLooksAtTheLayersAskedFor) {

@@ -11,6 +11,14 @@
 
 namespace gatewright {
 
+class Drafter;
+
+/// One pass of a model over tokens that were drafted (see evaluate/drafter.h).
+struct CheckedDraft {
+  int64_t drafted = 0, accepted = 0;  // tokens; one more was written
+  double experts_in_use = 0;          // by any token of the pass, mean over routed layers
+};
+
 struct GenerateOptions {
   int64_t max_tokens = 100;
   SamplingOptions sampling = {};
@@ -18,6 +26,11 @@ struct GenerateOptions {
   std::vector<int32_t> stop = {};  // ends before any of these tokens
   /// Called with the tokens of the prompt that were read, of all that had to be.
   std::function<void(int64_t done, int64_t total)> reading = {};
+  /// Proposes tokens, which one pass checks together; not owned. Each is drawn as without it, so the text is
+  /// the same but for the rounding of a pass over several tokens. Refused where routers choose by batch.
+  Drafter* drafter = nullptr;
+  int64_t draft_tokens = 8;  // at most, in a pass
+  std::function<void(const CheckedDraft&)> checked = {};
 };
 
 /// A decoder with the keys and values of the tokens that it saw last.
@@ -34,7 +47,12 @@ class CachedDecoder {
   /// @param reading  called after each piece with the tokens that are done, of those that had to be computed
   std::span<const float> logits_after(std::span<const int32_t> tokens,
                                       const std::function<void(int64_t done, int64_t total)>& reading = {});
+  /// The same after each of the last `count` tokens, 1 <= count <= tokens: [count, V], row by row.
+  std::span<const float> logits_of_last(std::span<const int32_t> tokens, int64_t count,
+                                        const std::function<void(int64_t done, int64_t total)>& reading = {});
   const Decoder& model() const { return model_; }
+  /// Of the last pass: experts that any of its tokens visited, mean over routed layers; 0 without any.
+  double experts_in_use() const;
 
  private:
   /// Hidden values [1, N, H] after the next tokens of a text.
@@ -45,6 +63,7 @@ class CachedDecoder {
   std::vector<int32_t> tokens_;
   bool by_long_factors_ = false;  // how LongRoPE turned the keys in the cache
   Tensor logits_;
+  std::vector<RoutingRecord> routing_;  // of the last pass
 };
 
 /// Tokens after `prompt` (at least one token). `see` gets each as it comes; false ends the generation.
