@@ -62,7 +62,8 @@ TEST(Denoising, SpansAndWhatIsLeftAreTheBeginningOfTheText) {
       EXPECT_TRUE(std::equal(whole.begin(), whole.end(), text.begin())) << tokens << " " << mean;
       EXPECT_GE(made.tokens.size() + 3, text.size()) << "as much as fits";
       for (size_t i = 0; i + 1 < made.tokens.size(); ++i) {
-        if (made.targets[i] >= 0) ASSERT_EQ(made.targets[i], made.tokens[i + 1]) << "the next token";
+        const bool is_next = made.targets[i] < 0 || made.targets[i] == made.tokens[i + 1];
+        ASSERT_TRUE(is_next) << i;
       }
     }
   }
