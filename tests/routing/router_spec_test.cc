@@ -73,18 +73,18 @@ TEST(RouterSpec, RefusesABudgetThatTheSelectorCannotKeep) {
     return router_problems(spec, 8);
   };
   EXPECT_TRUE(problems("top_p", {}, 2).empty());
-  EXPECT_TRUE(problems("threshold", {{"min_experts", int64_t{0}}}, 0.5).empty());
   EXPECT_TRUE(problems("top_k", {}, 0).empty()) << "leaves the choice alone";
-  EXPECT_EQ(problems("top_k", {}, 2),
-            (std::vector<std::string>{
-                "[expert_budget] moves the bound of selector = \"top_p\" or \"threshold\", and \"top_k\" has "
-                "none; take one of these, or leave [balance.expert_budget] out"}));
+  EXPECT_EQ(
+      problems("top_k", {}, 2),
+      (std::vector<std::string>{
+          "[expert_budget] moves the bound of selector = \"top_p\", and \"top_k\" has another rule; take "
+          "top_p, or leave [balance.expert_budget] out"}));
   EXPECT_EQ(
       problems("top_p", {}, 9),
       (std::vector<std::string>{"[expert_budget] experts_per_token = 9, but with selector = \"top_p\" a "
                                 "token visits 1 to 8 experts here"}));
   EXPECT_EQ(problems("top_p", {{"max_experts", int64_t{4}}}, 5).size(), 1u);
-  EXPECT_EQ(problems("threshold", {{"min_experts", int64_t{2}}}, 1).size(), 1u);
+  EXPECT_EQ(problems("top_p", {{"min_experts", int64_t{3}}}, 2).size(), 1u);
 }
 
 TEST(Router, RefusesASpecificationThatContradictsItself) {

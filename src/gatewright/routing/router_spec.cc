@@ -115,16 +115,17 @@ void check_decorators(const RouterSpec& spec, int64_t num_experts, Problems& pro
   }
 }
 
-/// A bound on scores decides about the number of experts, and that many can be visited.
+/// A bound decides about the number of experts, and that many can be visited.
 void check_budget(const RouterSpec& spec, int64_t num_experts, Problems& problems) {
   const Piece* term = find_piece(spec.balance, "expert_budget");
   const double budget = term ? term->values.number("experts_per_token") : 0;
   if (budget == 0) return;
-  const bool bounded = spec.selector.name == "top_p" || spec.selector.name == "threshold";
-  problems.expect(bounded,
-                  "[expert_budget] moves the bound of selector = \"top_p\" or \"threshold\", and \"{}\" has "
-                  "none; take one of these, or leave [balance.expert_budget] out",
-                  spec.selector.name);
+  const bool bounded = spec.selector.name == "top_p";
+  problems.expect(
+      bounded,
+      "[expert_budget] moves the bound of selector = \"top_p\", and \"{}\" has another rule; take "
+      "top_p, or leave [balance.expert_budget] out",
+      spec.selector.name);
   if (!bounded) return;
   const auto& values = spec.selector.values.all();
   const auto limit = [&](const char* name, int64_t otherwise) {

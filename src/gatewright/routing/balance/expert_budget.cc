@@ -7,9 +7,9 @@ namespace gatewright {
 
 double next_budget_factor(double factor, double wanted, double visited, double rate) {
   constexpr double kFarthest = 10;      // a step sees no more of the distance
-  constexpr double kExtreme = 1 << 20;  // a budget that cannot be reached
-  const double ratio = visited > 0 ? wanted / visited : kFarthest;
-  const double next = factor * std::pow(std::clamp(ratio, 1 / kFarthest, kFarthest), rate);
+  constexpr double kExtreme = 1 << 20;  // of a budget that cannot be reached
+  const double ratio = std::clamp(visited / wanted, 1 / kFarthest, kFarthest);
+  const double next = factor * std::pow(ratio, rate);
   return std::clamp(next, 1 / kExtreme, kExtreme);
 }
 

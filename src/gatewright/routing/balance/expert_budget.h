@@ -6,13 +6,13 @@
 
 namespace gatewright {
 
-/// The factor of the next step: multiplied by (wanted / visited)^rate, at most by 10^rate either way.
-/// @param visited  experts a token, as a mean; 0 counts as far too few
+/// The factor of the next step: multiplied by (visited / wanted)^rate, at most by 10^rate either way.
+/// @param visited  experts a token, as a mean
 double next_budget_factor(double factor, double wanted, double visited, double rate);
 
-/// No loss: what a selector with a bound (top_p, threshold) compares is multiplied by a factor, the same in
-/// all layers, that follows the number of experts a token visits, as a mean over the layers. So routers that
-/// become surer do not leave the budget: top-p with the factor f is top-p with the bound p / f.
+/// No loss: what top-p adds up is multiplied by a factor, the same in all layers, that follows the number of
+/// experts a token visits, as a mean over the layers. So routers that become surer do not leave the budget:
+/// top-p with the factor f is top-p with p / f.
 class ExpertBudget final : public BalanceTerm {
  public:
   /// experts_per_token: 0 leaves the choice alone.

@@ -151,9 +151,9 @@ Registry<BalanceFactory>::Entry main_router() {
 Registry<BalanceFactory>::Entry expert_budget() {
   constexpr double kMostExperts = 1 << 20;
   return {{.name = "expert_budget",
-           .summary = "no loss: the bound of top_p or threshold follows the number of experts a token visits",
+           .summary = "no loss: the bound of top_p follows the number of experts a token visits",
            .source = "our option; the p of Huang et al. 2024, Harder Tasks Need More Experts, stays as it is",
-           .formula = "choice by f * score;  after each step f *= (experts_per_token / those visited)^rate,  "
+           .formula = "choice by f * p;  after each step f *= (experts visited / experts_per_token)^rate,  "
                       "one f for all layers and the mean over them",
            .parameters = {{.name = "experts_per_token",
                            .help = "experts that a token shall visit on average, 0 to leave the choice alone",
