@@ -36,8 +36,10 @@ Router router_of(const RouterSpec& spec, const RouterSizes& sizes = kSizes, uint
 std::vector<Piece> all_balance_terms() {
   std::vector<Piece> terms;
   for (const std::string& name : general_terms()) {
-    const Given any_length = name == "chunk_sparsity" ? Given{{"chunk", int64_t{1}}} : Given{};
-    terms.push_back(make_piece(balance_terms(), name, any_length));
+    Given given;
+    if (name == "chunk_sparsity") given["chunk"] = int64_t{1};      // for sequences of any length
+    if (name == "expert_budget") given["experts_per_token"] = 0.0;  // for any selector
+    terms.push_back(make_piece(balance_terms(), name, given));
   }
   return terms;
 }
