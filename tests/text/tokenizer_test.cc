@@ -282,7 +282,10 @@ TEST(Tokenizer, FindsTheLongestAddedTokenAndWholeWords) {
 
 TEST(Tokenizer, MergesByScoreAlsoLongTokensAndCharactersWithoutOne) {
   // Tokens of 1, 2, 4, ... 64 letters, the short ones first; "\u00E9b", whose first character is none.
-  TokenizerDefinition definition{.kind = TokenizerKind::kScoredBpe, .tokens = {"<unk>", "b"}, .unknown = 0};
+  TokenizerDefinition definition;
+  definition.kind = TokenizerKind::kScoredBpe;
+  definition.tokens = {"<unk>", "b"};
+  definition.unknown = 0;
   for (size_t size = 1; size <= 64; size *= 2) definition.tokens.emplace_back(size, 'a');
   definition.tokens.emplace_back("\u00E9b");
   for (size_t id = 0; id < definition.tokens.size(); ++id)
