@@ -46,8 +46,8 @@ enum class Reads { kProbabilities, kLogits };
 
 struct Selection {
   Rows rows;
-  /// What was chosen before a capacity limit or a broadcast, where one changed it: weights are normalised over
-  /// it, and balance terms read it.
+  /// What was chosen before a capacity limit or a broadcast, where one changed it: weights are normalised
+  /// over it, and balance terms read it.
   std::optional<Rows> before_capacity = {};
   /// Tokens, ascending, whose weights are their distribution over the experts, whatever the weight rule says.
   std::vector<int64_t> broadcast = {};

@@ -19,8 +19,8 @@ double largest_uncertainty(int64_t num_experts);
 /// In training, tokens whose uncertainty is at least `threshold` visit every expert that is not masked,
 /// weighted by their whole distribution; the first `slots` of them in each sequence, by position. All other
 /// tokens, and all tokens outside training, go where the selector inside says. Padding is never broadcast.
-/// Around a capacity limit, a broadcast token still takes the places of its ordinary choice, and balance terms
-/// read the ordinary choices.
+/// Around a capacity limit, a broadcast token still takes the places of its ordinary choice, and balance
+/// terms read the ordinary choices.
 class Broadcast final : public Selector {
  public:
   Broadcast(std::unique_ptr<Selector> inner, double threshold, int64_t slots);
