@@ -259,6 +259,42 @@ TEST(Pack, TheErrorIsAtMostThatOfThePlainRules) {
   }
 }
 
+/// Sum of x y over sum of x^2: 1 when rounding makes x neither longer nor shorter along itself.
+double length_kept(Values x, Values y) {
+  double xy = 0, xx = 0;
+  for (size_t i = 0; i < x.size(); ++i) {
+    xy += static_cast<double>(x[i]) * y[i];
+    xx += static_cast<double>(x[i]) * x[i];
+  }
+  return xy / xx;
+}
+
+TEST(Pack, RoundingDoesNotShrinkWeights) {
+  // x = (8, 7.4, 0, ...): least squares gives d q = (8, 7) d with d = (64 + 51.8) / 113 = 1.0248, whose
+  // product with x is 118.67 of 118.76; d = 118.76 / 115.8 = 1.0256 keeps it. Halves hold 1.0254.
+  List two(32, 0.0F);
+  two[0] = -8;
+  two[1] = -7.4F;
+  const List kept = packed_and_unpacked(DataType::kQ4_0, two);
+  EXPECT_NEAR(kept[0], -8 * 1.0256, 8 * 0.0005);
+  EXPECT_NEAR(length_kept(two, kept), 1, 0.0005);
+  RandomStream random(8, "length");
+  for (const DataType type : {DataType::kQ4_0, DataType::kQ5_0}) {
+    const List x = random_values(random, 0, 1 << 16);
+    EXPECT_NEAR(length_kept(x, packed_and_unpacked(type, x)), 1, 0.002) << data_type_name(type);
+  }
+  const List x = random_values(random, 0, 1 << 16);
+  double shortened = 0;
+  for (size_t i = 0; i < x.size(); i += 32) {
+    const Values part = Values(x).subspan(i, 32);
+    const float d = searched_scale(part, List(32, 1.0F), 8);
+    List y;
+    for (const float v : part) y.push_back(d * std::clamp(std::nearbyint(v / d), -8.0F, 7.0F));
+    shortened += length_kept(part, y) / static_cast<double>(x.size() / 32);
+  }
+  EXPECT_LT(shortened, 0.995) << "what least squares alone would give";
+}
+
 TEST(Pack, ImportantColumnsAreRoundedBetter) {
   RandomStream random(5, "importance");
   const List x = random_values(random, 0, 256);

@@ -77,15 +77,29 @@ ScaleMin better_of(BlockValues x, BlockValues weight, ScaleMin first, ScaleMin s
   return rounding_error(x, weight, second, least, most) < error ? second : first;
 }
 
-/// Q4_0 and Q5_0: x = d (q - levels). The scale of least squares or the plain one.
+/// Q4_0 and Q5_0 with importance: x = d (q - levels), d of least squares or the plain one.
 template <int Levels>
-void pack_symmetric(BlockValues x, BlockValues weight, uint8_t* block) {
+float weighted_scale(BlockValues x, BlockValues weight) {
   constexpr float n = Levels;
   const auto [least, most] = std::ranges::minmax(x);
   const float plain = (-least > most ? least : most) / -n;
-  const ScaleMin best =
-      better_of(x, weight, {as_half(symmetric_scale(x, weight, Levels)), 0}, {as_half(plain), 0}, -n, n - 1);
-  const float d = stored_half(block, best.scale);
+  return better_of(x, weight, {as_half(symmetric_scale(x, weight, Levels)), 0}, {as_half(plain), 0}, -n,
+                   n - 1)
+      .scale;
+}
+
+/// Without: of those that cut nothing, the one of least squares, made as long as the values.
+template <int Levels>
+float unweighted_scale(BlockValues x, BlockValues ones) {
+  return unshrunk_scale(x, ones, symmetric_scale(x, ones, Levels, false), Levels);
+}
+
+template <int Levels, bool WithImportance>
+void pack_symmetric(BlockValues x, BlockValues weight, uint8_t* block) {
+  constexpr float n = Levels;
+  const float scale =
+      WithImportance ? weighted_scale<Levels>(x, weight) : unweighted_scale<Levels>(x, weight);
+  const float d = stored_half(block, scale);
   const auto q = quants_of(x, {d, d * -n}, 2 * n - 1);
   if (Levels == 16) store_fifth_bits(block + 2, q);
   store_nibbles(block + (Levels == 16 ? 6 : 2), q);
@@ -212,12 +226,12 @@ void pack_k(BlockValues x, BlockValues weight, uint8_t* block) {
 
 using PackBlock = void (*)(BlockValues x, BlockValues weight, uint8_t* block);
 
-PackBlock pack_block_of(DataType type) {
+PackBlock pack_block_of(DataType type, bool with_importance) {
   switch (type) {
     case DataType::kQ4_0:
-      return pack_symmetric<8>;
+      return with_importance ? pack_symmetric<8, true> : pack_symmetric<8, false>;
     case DataType::kQ5_0:
-      return pack_symmetric<16>;
+      return with_importance ? pack_symmetric<16, true> : pack_symmetric<16, false>;
     case DataType::kQ4_1:
       return pack_asymmetric<15>;
     case DataType::kQ5_1:
@@ -268,7 +282,8 @@ void pack_16_bits(DataType type, BlockValues values, uint8_t* out) {
 }  // namespace
 
 bool can_pack(DataType type) {
-  return type == DataType::kF32 || type == DataType::kF16 || type == DataType::kBF16 || pack_block_of(type);
+  return type == DataType::kF32 || type == DataType::kF16 || type == DataType::kBF16 ||
+         pack_block_of(type, false);
 }
 
 void pack(DataType type, std::span<const float> rows, int64_t row_length, std::span<const float> importance,
@@ -286,7 +301,7 @@ void pack(DataType type, std::span<const float> rows, int64_t row_length, std::s
     std::memcpy(to, rows.data(), out.size());
     return;
   }
-  const PackBlock pack_block = pack_block_of(type);
+  const PackBlock pack_block = pack_block_of(type, !importance.empty());
   if (!pack_block) return pack_16_bits(type, rows, to);
   for (size_t row = 0; row < rows.size(); row += length) {
     const BlockValues x = rows.subspan(row, length);

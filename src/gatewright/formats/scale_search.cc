@@ -66,12 +66,12 @@ Fit fit(const Sums& s, const Totals& t, float most_min) {
 
 }  // namespace
 
-float symmetric_scale(std::span<const float> x, std::span<const float> weight, int levels) {
-  constexpr int kSteps = 9;
+float symmetric_scale(std::span<const float> x, std::span<const float> weight, int levels, bool cuts) {
+  constexpr int kSteps = 9, kStepsUncut = 4;  // of a tenth: up to half a level the largest rounds to the last
   const float largest = signed_largest(x), n = static_cast<float>(levels);
   if (largest == 0) return 0;
   float best = largest / -n, best_gain = -1;
-  for (int i = -kSteps; i <= kSteps; ++i) {
+  for (int i = -kSteps; i <= (cuts ? kSteps : kStepsUncut); ++i) {
     const float inverse = -(n + 0.1F * static_cast<float>(i)) / largest;
     const Sums s = sums_of(x, weight, inverse, 0, -n, n - 1);
     if (!(s.qq > 0)) continue;
@@ -82,6 +82,14 @@ float symmetric_scale(std::span<const float> x, std::span<const float> weight, i
     }
   }
   return best;
+}
+
+float unshrunk_scale(std::span<const float> x, std::span<const float> weight, float scale, int levels) {
+  if (scale == 0) return 0;
+  const float n = static_cast<float>(levels);
+  const float yq = sums_of(x, weight, 1 / scale, 0, -n, n - 1).yq;
+  const float longer = totals_of(x, weight, 0).yy / yq;
+  return std::isfinite(longer) ? longer : scale;
 }
 
 ScaleMin asymmetric_scale(std::span<const float> x, std::span<const float> weight, int levels,
