@@ -17,6 +17,7 @@ import numpy as np
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 MODELS = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache")) / "gatewright/models"
+DATA = os.environ.get("GATEWRIGHT_DATA") or (ROOT.parent / "shared/data" if (ROOT.parent / "shared/data").is_dir() else None)
 SMOLLM2 = MODELS / "smollm2-135m-instruct.q4_1.gguf"
 MINILM = MODELS / "all-minilm-l6-v2"
 
@@ -53,8 +54,8 @@ class Report:
 def main(subject, compare):
     parser = argparse.ArgumentParser()
     parser.add_argument("--gatewright", type=pathlib.Path, default=ROOT / "build/release/bin/gatewright")
-    parser.add_argument("--data", type=pathlib.Path, default=os.environ.get("GATEWRIGHT_DATA") or None,
-                        help="folder with real data; $GATEWRIGHT_DATA when left out")
+    parser.add_argument("--data", type=pathlib.Path, default=DATA,
+                        help="folder with real data; $GATEWRIGHT_DATA or ../shared/data when left out")
     parser.add_argument("--only", default="", help="rows whose name has this word, where a subject has many")
     parser.add_argument("--rows", type=pathlib.Path, help="JSON file for the rows")
     parser.add_argument("--keep", type=pathlib.Path, help="folder for the files in between, to look at them afterwards")

@@ -34,10 +34,16 @@ class LoadError(Exception):
 class Model:
     """A loaded file; `with Model(path) as model`."""
 
-    def __init__(self, path, vocab_only=False):
+    def __init__(self, path, vocab_only=False, pre=None):
+        """pre: read as if the file's tokenizer.ggml.pre said so."""
         said.clear()
         params = llama_cpp.llama_model_default_params()
         params.vocab_only = vocab_only
+        if pre:
+            overrides = (llama_cpp.llama_model_kv_override * 2)()  # an empty key ends them
+            overrides[0].key, overrides[0].tag = b"tokenizer.ggml.pre", llama_cpp.LLAMA_KV_OVERRIDE_TYPE_STR
+            overrides[0].value.val_str = pre.encode()
+            params.kv_overrides = overrides
         self.handle = llama_cpp.llama_model_load_from_file(str(path).encode(), params)
         if not self.handle:
             raise LoadError("; ".join(said) or "no reason given")

@@ -120,9 +120,20 @@ def compare_quantisers(report, args, full, pages):
         mine.unlink(), theirs.unlink()
 
 
+def squared_errors(path, exact):
+    """Of each packed down projection, over the sum of its squares."""
+    errors = {}
+    for tensor in gguf.GGUFReader(path).tensors:
+        if PACKED in tensor.name:
+            x = exact[tensor.name].data
+            errors[tensor.name] = float(np.square(gguf.quants.dequantize(tensor.data, tensor.tensor_type) - x).sum() / np.square(x).sum())
+    return errors
+
+
 def compare_packing(report, args, full, pages):
     """The same types in the same places: the down projections packed, by us and by llama.cpp, all else F32. Only their rows
-    are whole blocks of the K types."""
+    are whole blocks of the K types. Of each matrix the squared error is held, too."""
+    exact = {tensor.name: tensor for tensor in gguf.GGUFReader(full).tensors}
     for name, number in PURE_TYPES.items():
         mine, theirs, all_theirs = (args.work / f"{side}-{name}.gguf" for side in ("ours", "theirs", "all-theirs"))
         common.ours(args, "quantize", full, mine, "--type", f"{PACKED}={name}")
@@ -138,6 +149,11 @@ def compare_packing(report, args, full, pages):
         kl = [mean_kl(args, path, full, pages) for path in (mine, theirs)]
         report.row(f"KL divergence of {len(replaced)} down projections in {name} from F32", "llama.cpp",
                    f"{kl[0]:.3g}, theirs {kl[1]:.3g}", kl[0] <= 1.05 * kl[1])
+        errors = [squared_errors(path, exact) for path in (mine, theirs)]
+        worse = sum(errors[0][tensor] > errors[1][tensor] * (1 + 1e-6) for tensor in errors[1])
+        report.row(f"squared error of {len(errors[1])} down projections in {name}", "llama.cpp",
+                   "{:.3g} of the squares, theirs {:.3g}".format(*(np.mean(list(e.values())) for e in errors))
+                   + (f"; larger in {worse}" if worse else "; larger in none"), worse == 0 and len(errors[0]) == len(errors[1]))
         del packed, source, replaced
         mine.unlink(), theirs.unlink(), all_theirs.unlink()
 

@@ -1,14 +1,19 @@
 #!/usr/bin/env python3
 """Token ids of 10 MB of text in hundreds of languages, against Hugging Face's `tokenizers`, `sentencepiece` and llama.cpp;
 and the merges that two trainers learn from the same text."""
+import dataclasses
 import gzip
 import json
 import random
+import re
+import unicodedata
+from collections.abc import Callable
 
 import gguf
 import numpy as np
 import sentencepiece
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 import common
 import llama
@@ -20,15 +25,58 @@ TEXTS = {"text/udhr_multilingual.jsonl.gz": 6_000_000, "text/xquad_12_languages.
          "text/code_java_csharp.jsonl.gz": 700_000, "text/parallel_msdocs.jsonl.gz": 700_000,
          "text/genesis_8_versions.jsonl.gz": 500_000, "text/bible_nt_4_languages.jsonl.gz": 500_000,
          "text/wikitext2_valid.txt.gz": 300_000, "text/gsm8k_train.jsonl.gz": 300_000}
-# Where llama.cpp's tokenizer is not that of the original, by the smallest text found; ours follows the original.
-LEAVES_GAPS = "merges nothing across a byte without a token, as in U+221E U+4B167"
-OLD_LETTERS = "knows no letters of Unicode 16: U+13913 is one, so the ' after it begins a contraction"
+
+
+@dataclasses.dataclass
+class Known:
+    """Where llama.cpp's tokenizer is not that of the original, which ours follows: why, and the characters in which it
+    shows. Texts without them are compared, too, and nothing excuses a difference there."""
+    why: str
+    what: str  # the characters
+    meant: Callable[[str, frozenset], bool]  # of a character, and the bytes that the vocabulary has no token for
+
+
+def characters_of(file, table, kinds=""):
+    """The characters of a table of ours, of some kinds where it tells them."""
+    text = (common.ROOT / "src/gatewright/text" / file).read_text()
+    text = text[text.index(table):]
+    ranges = re.findall(r'\{(0x[0-9A-F]+), (0x[0-9A-F]+)' + kinds, text[:text.index(";")])
+    return {chr(code) for first, last in ranges for code in range(int(first, 16), int(last, 16) + 1)}
+
+
+# What Unicode 16 has and Unicode 14 did not have; of these letters, numbers and punctuation; what Unicode 8 knew.
+NEW = characters_of("unicode_16_additions.inc", "kSinceUnicode14")
+NEW_WORDS = characters_of("unicode_16_additions.inc", "kSinceUnicode14", ', "[LNP]')
+PUNCTUATION_8, MARKS_8, CONTROLS_8 = (characters_of("unicode_8_ranges.inc", name)
+                                      for name in ("kPunctuation8", "kNonspacingMarks8", "kControls8"))
+
+
+def newer_than_8(c):
+    """Whether it is punctuation, a mark or a control character now as it was not in Unicode 8."""
+    category = unicodedata.category(c)
+    return ord(c) > 127 and (c in NEW or (category[0] == "P") != (c in PUNCTUATION_8) or (category == "Mn") != (c in MARKS_8) or
+                             (category in ("Cc", "Cf", "Co")) != (c in CONTROLS_8))
+
+
+GAPS = Known("merges nothing across a byte without a token", "characters with a byte that has no token",
+             lambda c, lacking: not lacking.isdisjoint(c.encode()))
+OLD = Known("knows no letters, numbers and punctuation of Unicode 16", "those that Unicode 14 did not have", lambda c, _: c in NEW_WORDS)
 LLAMA_KNOWN = {
-    "SmolLM2": LEAVES_GAPS, "refact": LEAVES_GAPS, "starcoder": LEAVES_GAPS, "gpt-2": OLD_LETTERS, "mpt": OLD_LETTERS,
-    "bert-bge": "drops every mark, not the nonspacing ones alone (U+09BE), and makes a space of U+0085",
-    "deepseek-llm": "joins a space to U+00A0 before U+3000, where the pattern takes U+00A0 and U+3000 together",
-    "gpt-neox": "cuts by its default pattern, for the file names none: a space and a digit or quotation mark are two words",
+    "SmolLM2": [GAPS, OLD], "refact": [GAPS, OLD], "starcoder": [GAPS, OLD], "falcon": [GAPS],
+    "gpt-2": [OLD], "mpt": [OLD], "deepseek-coder": [OLD], "gpt-neox": [OLD],
+    "bert-bge": [Known("drops every mark, not the nonspacing ones alone", "marks that are not nonspacing",
+                       lambda c, _: unicodedata.category(c) in ("Mc", "Me")),
+                 Known("makes a space of some control characters", "U+000B, U+000C and U+0085",
+                       lambda c, _: c in "\u000b\u000c\u0085"),
+                 Known("asks a newer Unicode than 8", "what was no punctuation, mark or control character in it and is now, or "
+                       "the reverse", lambda c, _: newer_than_8(c)),
+                 Known("decomposes to one character", "characters of several parts besides marks (Hangul)",
+                       lambda c, _: any(unicodedata.category(d) != "Mn" for d in unicodedata.normalize("NFD", c)[1:]))],
+    "deepseek-llm": [Known("takes white space apart otherwise beside what is not ASCII", "white space that is not ASCII",
+                           lambda c, _: c.isspace() and ord(c) > 127)],
 }
+# Files that name no pattern: llama.cpp takes its default one, the tokenizer.json has this.
+LLAMA_PRE = {"gpt-neox": "gpt-2"}
 TOKENIZERS = {"GPT-NeoX (OLMoE)": "olmo_gpt_neox_dolma_tokenizer.json.gz", "dolma2 (cl100k)": "dolma2_tokenizer.json.gz",
               "BERT uncased": "bert_uncased_wordpiece_tokenizer.json.gz"}
 LONG = ("falcon", "deepseek-coder")  # whose patterns ask for more categories than scanners of ours: all of the text
@@ -115,15 +163,31 @@ def compare_sentence_piece(report, args, name, path, pieces):
     compare_ids(report, args, name, path, "sentencepiece", processor.encode, pieces, processor.decode)
 
 
+def bytes_without_token(path):
+    """Of a byte-level vocabulary in GGUF; none of others."""
+    fields = gguf.GGUFReader(path).fields
+    if fields["tokenizer.ggml.model"].contents() != "gpt2":
+        return frozenset()
+    tokens = set(fields["tokenizer.ggml.tokens"].contents())
+    return frozenset(byte for byte, name in bytes_to_unicode().items() if name not in tokens)
+
+
 def compare_llama(report, args, name, path, pieces):
-    known = LLAMA_KNOWN.get(name.removesuffix(" in GGUF"))
-    try:
-        model = llama.Model(path, vocab_only=True)
-    except llama.LoadError as error:
-        report.row(f"ids, {name}", "llama.cpp", f"not loaded: {error}", False, known)
+    """As the file is; then without the characters that llama.cpp is known to take otherwise, where all must be equal."""
+    vocabulary = name.removesuffix(" in GGUF")
+    known, pre = LLAMA_KNOWN.get(vocabulary, []), LLAMA_PRE.get(vocabulary)
+    why = ["cuts by its default pattern, for the file names none"] if pre else []
+    why += [k.why for k in known]
+    with llama.Model(path, vocab_only=True) as model:
+        compare_ids(report, args, name, path, "llama.cpp", model.tokenize, pieces, lambda ids: ids, known="; ".join(why) or None)
+    if not why:
         return
-    with model:
-        compare_ids(report, args, name, path, "llama.cpp", model.tokenize, pieces, lambda ids: ids, known=known)
+    lacking = bytes_without_token(path)
+    rest = ["".join(c for c in piece if not any(k.meant(c, lacking) for k in known)) for piece in pieces]
+    name += f", the pattern named ({pre})" if pre else ""
+    name += f", without {', '.join(k.what for k in known)}" if known else ""
+    with llama.Model(path, vocab_only=True, pre=pre) as model:
+        compare_ids(report, args, name, path, "llama.cpp", model.tokenize, rest, lambda ids: ids)
 
 
 def unpacked(args, name):
