@@ -121,6 +121,7 @@ class Chat {
     std::string said;
     std::optional<Progress> reading(std::in_place, "reading", "tokens", static_cast<double>(prompt.size()));
     GenerateOptions options = options_;
+    options.num_ids = tokenizer.vocab_size();
     options.reading = [&](int64_t done, int64_t total) {
       if (total > CachedDecoder::kPiece) reading->update(static_cast<double>(done));
     };

@@ -87,6 +87,7 @@ void run(const GenerateArguments& a) {
   model.tokenizer.encode(text, prompt, {.add_special = published});
   if (prompt.empty()) fail_usage("the prompt is empty");
   GenerateOptions options = a.options;
+  options.num_ids = model.tokenizer.vocab_size();
   for (const auto end : {model.tokenizer.end_of_text(), model.tokenizer.end()}) {
     if (end && !a.no_stop) options.stop.push_back(*end);
   }

@@ -140,6 +140,7 @@ std::string samples_text(const fs::path& folder, const TrainingData& data) {
     if (const auto end = data.tokenizer.end_of_text()) prompt.push_back(*end);
     prompt.insert(prompt.end(), begin.begin(), begin.end());
     GenerateOptions options{.max_tokens = kSampleTokens, .sampling = {.temperature = 0.7}, .seed = d};
+    options.num_ids = data.tokenizer.vocab_size();
     if (const auto end = data.tokenizer.end_of_text()) options.stop = {*end};
     const std::vector<int32_t> sample = generate(model, prompt, options);
     text +=

@@ -37,6 +37,14 @@ TEST(Generate, TheSeedDecidesTheDraws) {
   EXPECT_NE(with(1), with(2));
 }
 
+TEST(Generate, WritesOnlyIdsThatTheTokenizerHas) {
+  Decoder model(tiny_spec(), 1);
+  GenerateOptions options{.max_tokens = 60, .sampling = {.temperature = 3}, .seed = 2};
+  EXPECT_GE(std::ranges::max(generate(model, kPrompt, options)), 10);
+  options.num_ids = 10;
+  EXPECT_LT(std::ranges::max(generate(model, kPrompt, options)), 10);
+}
+
 TEST(Generate, StopsBeforeTheEndOfTheText) {
   Decoder model(tiny_spec(), 1);
   const auto tokens = generate(model, kPrompt, {.max_tokens = 30, .sampling = {.temperature = 2}, .seed = 4});

@@ -97,10 +97,11 @@ std::vector<int32_t> generate(CachedDecoder& model, std::span<const int32_t> pro
     const std::span<const float> logits = model.logits_of_last(text, rows, std::exchange(reading, {}));
     if (logits.empty()) break;
     const size_t vocabulary = logits.size() / static_cast<size_t>(rows);
+    const size_t ids =
+        options.num_ids > 0 ? std::min(vocabulary, static_cast<size_t>(options.num_ids)) : vocabulary;
     size_t accepted = 0;
     for (bool goes_on = true; goes_on;) {
-      const int32_t token =
-          sample(logits.subspan(accepted * vocabulary, vocabulary), options.sampling, random);
+      const int32_t token = sample(logits.subspan(accepted * vocabulary, ids), options.sampling, random);
       if (std::ranges::find(options.stop, token) != options.stop.end()) return written();
       tokens.push_back(token);
       if (see && !see(token)) return written();

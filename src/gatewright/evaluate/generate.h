@@ -21,6 +21,8 @@ struct CheckedDraft {
 
 struct GenerateOptions {
   int64_t max_tokens = 100;
+  int64_t num_ids =
+      0;  // only ids below it are written, as the model may have more than its tokenizer; 0: all
   SamplingOptions sampling = {};
   uint64_t seed = 0;
   std::vector<int32_t> stop = {};  // ends before any of these tokens
