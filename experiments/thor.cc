@@ -255,7 +255,8 @@ double work_of(const Trial& trial) { return static_cast<double>(trial.steps * st
 void run_language_model(uint64_t seed, const FullBudget& full, Recorder& recorder) {
   const Scale scale = full.scale_of(512);
   const int64_t steps = scale.steps / 2;
-  const Trial trial = {kModel, steps, std::max<int64_t>(1, steps / 20)};
+  // The best loss comes early, on so little text.
+  const Trial trial = {kModel, steps, std::max<int64_t>(1, steps / 75)};
   const Text text(full, scale, seed);
   int64_t done = 0;
   for (const Arm& arm : kArms) {
@@ -365,7 +366,7 @@ Experiment thor() {
           "dense model's, THOR does not overfit where they do, and two draws agree",
       .arms = arm_names(),
       .budget_seconds = 5,
-      .full_seconds = 420,
+      .full_seconds = 600,
       .tuned_by = "best loss",
       .learning_rate = kLearningRate,
       .run = run,
