@@ -13,16 +13,18 @@ float signed_largest(std::span<const float> x) {
   return largest;
 }
 
-/// Sums over a block with y = x - zero and q = round(inverse y) in [least, most].
+/// Sums over a block with y = x - zero and q = round(inverse y) in [least, most]; in double precision, as
+/// what rounding leaves is a small difference of large sums where values lie far from zero.
 struct Sums {
-  float yq = 0, q = 0, qq = 0;
+  double yq = 0, q = 0, qq = 0;
 };
 Sums sums_of(std::span<const float> x, std::span<const float> weight, float inverse, float zero, float least,
              float most) {
-  float yq = 0, q1 = 0, qq = 0;
+  double yq = 0, q1 = 0, qq = 0;
 #pragma omp simd reduction(+ : yq, q1, qq)
   for (size_t i = 0; i < x.size(); ++i) {
-    const float y = x[i] - zero, q = clamp_round(inverse * y, least, most), wq = weight[i] * q;
+    const float y = x[i] - zero, q = clamp_round(inverse * y, least, most);
+    const double wq = static_cast<double>(weight[i]) * q;
     yq += wq * y;
     q1 += wq;
     qq += wq * q;
@@ -31,16 +33,16 @@ Sums sums_of(std::span<const float> x, std::span<const float> weight, float inve
 }
 
 struct Totals {
-  float w = 0, y = 0, yy = 0;
+  double w = 0, y = 0, yy = 0;
 };
 Totals totals_of(std::span<const float> x, std::span<const float> weight, float zero) {
-  float w = 0, y1 = 0, yy = 0;
+  double w = 0, y1 = 0, yy = 0;
 #pragma omp simd reduction(+ : w, y1, yy)
   for (size_t i = 0; i < x.size(); ++i) {
-    const float y = x[i] - zero;
+    const double y = x[i] - zero, wy = weight[i] * y;
     w += weight[i];
-    y1 += weight[i] * y;
-    yy += weight[i] * y * y;
+    y1 += wy;
+    yy += wy * y;
   }
   return {w, y1, yy};
 }
@@ -48,20 +50,20 @@ Totals totals_of(std::span<const float> x, std::span<const float> weight, float 
 /// The least squares of y on q: y is about scale q + min, with min at most `most_min`.
 struct Fit {
   ScaleMin scale;
-  float error = INFINITY;
+  double error = INFINITY;
 };
 Fit fit(const Sums& s, const Totals& t, float most_min) {
-  const float determinant = t.w * s.qq - s.q * s.q;
+  const double determinant = t.w * s.qq - s.q * s.q;
   if (!(determinant > 0)) return {};
-  float scale = (t.w * s.yq - t.y * s.q) / determinant, min = (s.qq * t.y - s.q * s.yq) / determinant;
+  double scale = (t.w * s.yq - t.y * s.q) / determinant, min = (s.qq * t.y - s.q * s.yq) / determinant;
   if (min > most_min) {
     min = most_min;
     scale = (s.yq - min * s.q) / s.qq;
   }
   if (!(scale >= 0)) return {};
-  const float error =
+  const double error =
       t.yy - 2 * (scale * s.yq + min * t.y) + scale * scale * s.qq + 2 * scale * min * s.q + min * min * t.w;
-  return {{scale, min}, error};
+  return {{static_cast<float>(scale), static_cast<float>(min)}, error};
 }
 
 }  // namespace
@@ -70,25 +72,25 @@ float symmetric_scale(std::span<const float> x, std::span<const float> weight, i
   constexpr int kSteps = 9, kStepsUncut = 4;  // of a tenth: up to half a level the largest rounds to the last
   const float largest = signed_largest(x), n = static_cast<float>(levels);
   if (largest == 0) return 0;
-  float best = largest / -n, best_gain = -1;
+  double best = largest / -n, best_gain = -1;
   for (int i = -kSteps; i <= (cuts ? kSteps : kStepsUncut); ++i) {
     const float inverse = -(n + 0.1F * static_cast<float>(i)) / largest;
     const Sums s = sums_of(x, weight, inverse, 0, -n, n - 1);
     if (!(s.qq > 0)) continue;
-    const float gain = s.yq / s.qq * s.yq;  // what it takes off the sum of weight x^2
+    const double gain = s.yq / s.qq * s.yq;  // what it takes off the sum of weight x^2
     if (gain > best_gain) {
       best_gain = gain;
       best = s.yq / s.qq;
     }
   }
-  return best;
+  return static_cast<float>(best);
 }
 
 float unshrunk_scale(std::span<const float> x, std::span<const float> weight, float scale, int levels) {
   if (scale == 0) return 0;
   const float n = static_cast<float>(levels);
-  const float yq = sums_of(x, weight, 1 / scale, 0, -n, n - 1).yq;
-  const float longer = totals_of(x, weight, 0).yy / yq;
+  const double yq = sums_of(x, weight, 1 / scale, 0, -n, n - 1).yq;
+  const auto longer = static_cast<float>(totals_of(x, weight, 0).yy / yq);
   return std::isfinite(longer) ? longer : scale;
 }
 
