@@ -23,10 +23,21 @@ if(CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
   endif()
 endif()
 
-# gatewright_compile_together(TARGET N): N files of the target are compiled as one, which saves reading the same headers
-# again. Names that are private to a file must therefore be unique in its room.
-function(gatewright_compile_together target files)
-  set_target_properties(${target} PROPERTIES UNITY_BUILD ${GATEWRIGHT_UNITY} UNITY_BUILD_BATCH_SIZE ${files})
+# gatewright_compile_together(TARGET N): up to N files of a room are compiled as one, which saves reading the same headers
+# again. A room is a folder beside the target's CMakeLists.txt with all below it; names that are private to a file must be
+# unique in its room.
+function(gatewright_compile_together target most)
+  set_target_properties(${target} PROPERTIES UNITY_BUILD ${GATEWRIGHT_UNITY} UNITY_BUILD_MODE GROUP)
+  get_target_property(files ${target} SOURCES)
+  foreach(file ${files})
+    get_filename_component(path ${file} ABSOLUTE)
+    file(RELATIVE_PATH path ${CMAKE_CURRENT_SOURCE_DIR} ${path})
+    string(REGEX MATCH "^[^/]+/" room "${path}")
+    string(MAKE_C_IDENTIFIER "room_${room}" room)
+    math(EXPR ${room} "0${${room}} + 1")
+    math(EXPR group "(${${room}} - 1) / ${most}")
+    set_source_files_properties(${file} PROPERTIES UNITY_GROUP ${room}_${group})
+  endforeach()
 endfunction()
 
 # gatewright_compile_lightly(TARGET...): for code that is not worth long compiling: less optimised in a release build.

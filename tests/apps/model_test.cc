@@ -21,7 +21,7 @@ using testing::StartsWith;
 
 namespace fs = std::filesystem;
 
-const std::string kRecipe = R"(seed = 5
+const std::string kSmallRecipe = R"(seed = 5
 [model]
 vocab_size = 300
 hidden_size = 32
@@ -55,7 +55,7 @@ class ModelCommand : public testing::Test {
       folder_->write("text/prose/" + std::to_string(i) + ".txt", prose);
       folder_->write("text/code/" + std::to_string(i) + ".c", code);
     }
-    folder_->write("small.toml", kRecipe);
+    folder_->write("small.toml", kSmallRecipe);
     trained_ = new CommandResult(train({}, "model"));
   }
   static void TearDownTestSuite() {
@@ -106,7 +106,7 @@ TEST_F(ModelCommand, TrainDrawsNoProgressWhenNobodyLooks) {
 TEST_F(ModelCommand, TrainReadsARecipeFromStandardInputAndGivesTheSameModel) {
   const CommandResult r =
       run({"train", "-", "--data", path("text"), "--out", path("from-stdin"), "--json", "--threads", "1"},
-          {.input = kRecipe});
+          {.input = kSmallRecipe});
   ASSERT_EQ(r.code, 0) << r.err;
   EXPECT_EQ(Json::parse(r.out).at("steps"), 10);
   EXPECT_EQ(read_file(path("from-stdin/model.safetensors")), read_file(path("model/model.safetensors")));
@@ -132,7 +132,7 @@ TEST_F(ModelCommand, ADryRunChecksEverythingAndWritesNothing) {
 }
 
 TEST_F(ModelCommand, AWrongRecipeIsWrongUse) {
-  folder_->write("wrong.toml", kRecipe + "stepps = 3\nclip_norm = -1\n");
+  folder_->write("wrong.toml", kSmallRecipe + "stepps = 3\nclip_norm = -1\n");
   const CommandResult r = run({"train", path("wrong.toml"), "--data", path("text"), "--out", path("wrong")});
   EXPECT_EQ(r.code, 2);
   EXPECT_THAT(r.err, AllOf(HasSubstr("has 2 problems"), HasSubstr("wrong.toml:20: train.stepps"),

@@ -20,7 +20,7 @@ using testing::Not;
 
 namespace fs = std::filesystem;
 
-const std::string kRecipe = R"(seed = 3
+const std::string kRouterRecipe = R"(seed = 3
 [train]
 init = "overridden"
 parameters = "routers"
@@ -41,7 +41,7 @@ class TrainInit : public testing::Test {
     for (int i = 0; i < 200; ++i) text += "the gate " + std::to_string(i * i % 97) + " opens at dawn. ";
     folder_.write("text/a.txt", text);
     folder_.write("text/b.txt", text.substr(500));
-    folder_.write("routers.toml", kRecipe);
+    folder_.write("routers.toml", kRouterRecipe);
     BpeTrainer trainer;
     trainer.add(text);
     GgufVocabulary vocabulary = gguf_vocabulary(trainer.train({.vocab_size = 280}).tokenizer.definition());

@@ -9,7 +9,7 @@ namespace {
 
 using testing::ElementsAre;
 
-std::vector<Given> example() {
+std::vector<Given> mixture_of_routers_example() {
   return {{"LoRA", "validation loss", {3.69, 3.67, 3.67}},
           {"one router", "validation loss", {3.4831, 3.4449, 3.4680}},
           {"MoR", "validation loss", {3.4836, 3.4478, 3.4548}},
@@ -18,14 +18,14 @@ std::vector<Given> example() {
 }
 
 TEST(MixtureOfRoutersExperiment, AcceptsParityAndTolerance) {
-  const auto findings = mixture_of_routers().judge(results_of(example()));
+  const auto findings = mixture_of_routers().judge(results_of(mixture_of_routers_example()));
   EXPECT_EQ(verdict_of(findings), "reproduced");
   EXPECT_EQ(findings[1].measured, "-0.0033");
   EXPECT_EQ(findings[2].measured, "0.30 times as much in the worst seed");
 }
 
 TEST(MixtureOfRoutersExperiment, DemandsToleranceInEverySeed) {
-  auto given = example();
+  auto given = mixture_of_routers_example();
   given[4].values[1] = 0.8;
   const auto findings = mixture_of_routers().judge(results_of(given));
   EXPECT_THAT(met(findings), ElementsAre(true, true, false));
@@ -33,7 +33,7 @@ TEST(MixtureOfRoutersExperiment, DemandsToleranceInEverySeed) {
 }
 
 TEST(MixtureOfRoutersExperiment, RefusesThreeRoutersThatAreWorse) {
-  auto given = example();
+  auto given = mixture_of_routers_example();
   given[2].values = {3.5, 3.5, 3.5};
   const auto findings = mixture_of_routers().judge(results_of(given));
   EXPECT_THAT(met(findings), ElementsAre(true, false, true));

@@ -9,7 +9,7 @@ namespace {
 
 using testing::ElementsAre;
 
-std::vector<Given> example() {
+std::vector<Given> openmoe_example() {
   return {{"OpenMoE", "validation loss", {1.8079, 1.81}},
           {"OpenMoE", "loss without a limit", {1.8059, 1.81}},
           {"OpenMoE", "specialisation by token", {0.33, 0.32}},
@@ -26,14 +26,14 @@ std::vector<Given> example() {
 }
 
 TEST(OpenMoeExperiment, AcceptsThePaperFindings) {
-  const auto findings = openmoe().judge(results_of(example()));
+  const auto findings = openmoe().judge(results_of(openmoe_example()));
   EXPECT_EQ(verdict_of(findings), "reproduced");
   EXPECT_EQ(findings[0].measured, "4.0 times, 95 % in the worst seed");
   EXPECT_EQ(findings[1].measured, "0.83, 0.92, 0.60 in the worst seed");
 }
 
 TEST(OpenMoeExperiment, DemandsThemInEverySeed) {
-  auto given = example();
+  auto given = openmoe_example();
   given[6].values = {0.99, 0.79};   // one seed is settled late
   given[10].values = {0.35, 0.12};  // and drops little at the end
   const auto findings = openmoe().judge(results_of(given));
@@ -41,7 +41,7 @@ TEST(OpenMoeExperiment, DemandsThemInEverySeed) {
 }
 
 TEST(OpenMoeExperiment, SeesThatNothingIsDropped) {
-  auto given = example();
+  auto given = openmoe_example();
   for (size_t i = 8; i < given.size(); ++i) given[i].values = {0, 0};
   const auto findings = openmoe().judge(results_of(given));
   EXPECT_THAT(met(findings), ElementsAre(true, true, false, true));

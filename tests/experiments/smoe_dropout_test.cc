@@ -9,7 +9,7 @@ namespace {
 
 using testing::ElementsAre;
 
-std::vector<Given> example() {
+std::vector<Given> smoe_dropout_example() {
   return {
       {"dense", "validation loss", {2.97, 2.99}},         {"SMoE-Dropout", "loss with 1 of 8", {3.94, 3.89}},
       {"SMoE-Dropout", "loss with 2 of 8", {3.47, 3.47}}, {"SMoE-Dropout", "loss with 4 of 8", {3.12, 3.10}},
@@ -18,13 +18,13 @@ std::vector<Given> example() {
 }
 
 TEST(SmoeDropoutExperiment, AcceptsWhatTheMethodPromises) {
-  const auto findings = smoe_dropout().judge(results_of(example()));
+  const auto findings = smoe_dropout().judge(results_of(smoe_dropout_example()));
   EXPECT_EQ(verdict_of(findings), "reproduced");
   EXPECT_EQ(findings[0].measured, "3.92, 3.47, 3.11, 3.00");
 }
 
 TEST(SmoeDropoutExperiment, DemandsThatEveryDoublingHelps) {
-  auto given = example();
+  auto given = smoe_dropout_example();
   given[3].values = {3.60, 3.60};  // worse with four experts than with two
   const auto findings = smoe_dropout().judge(results_of(given));
   EXPECT_THAT(met(findings), ElementsAre(false, true, true));
@@ -32,7 +32,7 @@ TEST(SmoeDropoutExperiment, DemandsThatEveryDoublingHelps) {
 }
 
 TEST(SmoeDropoutExperiment, RefusesALearnedRouterThatScales) {
-  auto given = example();
+  auto given = smoe_dropout_example();
   given[6].values = {2.95, 2.95};
   const auto findings = smoe_dropout().judge(results_of(given));
   EXPECT_THAT(met(findings), ElementsAre(true, false, false));

@@ -12,6 +12,11 @@ template <typename T>
 std::string raw(T value) {
   return std::string(reinterpret_cast<const char*>(&value), sizeof value);
 }
+inline std::string raw_floats(const std::vector<float>& values) {
+  std::string bytes;
+  for (const float v : values) bytes += raw(v);
+  return bytes;
+}
 inline std::string raw_string(const std::string& text) { return raw(uint64_t{text.size()}) + text; }
 
 /// One key with its type and the bytes of its value.

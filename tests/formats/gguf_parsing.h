@@ -13,7 +13,6 @@
 
 namespace gatewright {
 
-inline std::span<const std::byte> bytes_of(const std::string& text) { return std::as_bytes(std::span(text)); }
 inline Gguf parse(const std::string& file) { return parse_gguf(bytes_of(file), "model.gguf"); }
 
 inline std::string refusal(const std::string& file) {

@@ -60,18 +60,12 @@ TEST(Imatrix, HasTheKeysAndShapesOfTheFormat) {
   EXPECT_THAT(file.tensor("blk.0.ffn_up_exps.weight.counts").shape, ElementsAre(2, 1));
 }
 
-std::string floats(const std::vector<float>& values) {
-  std::string bytes;
-  for (const float v : values) bytes += raw(v);
-  return bytes;
-}
-
 /// A file with the sums and counts of "w" after a change.
-std::string refusal(const std::function<void(MadeGguf&)>& change) {
+std::string imatrix_refusal(const std::function<void(MadeGguf&)>& change) {
   const TemporaryFolder folder;
   MadeGguf made = {.keys = {text_key("general.type", "imatrix")},
-                   .tensors = {{.name = "w.in_sum2", .dimensions = {2, 2}, .data = floats({1, 2, 3, 4})},
-                               {.name = "w.counts", .dimensions = {1, 2}, .data = floats({1, 1})}}};
+                   .tensors = {{.name = "w.in_sum2", .dimensions = {2, 2}, .data = raw_floats({1, 2, 3, 4})},
+                               {.name = "w.counts", .dimensions = {1, 2}, .data = raw_floats({1, 1})}}};
   change(made);
   const auto path = folder.write("imatrix.gguf", made.bytes());
   std::string message = error_of([&] { read_imatrix(path); });
@@ -80,32 +74,36 @@ std::string refusal(const std::function<void(MadeGguf&)>& change) {
 }
 
 TEST(Imatrix, RefusesWhatIsNone) {
-  EXPECT_THAT(refusal([](MadeGguf& m) { m.keys[0] = text_key("general.type", "model"); }),
+  EXPECT_THAT(imatrix_refusal([](MadeGguf& m) { m.keys[0] = text_key("general.type", "model"); }),
               HasSubstr("\"model\""));
-  EXPECT_THAT(refusal([](MadeGguf& m) { m.keys.clear(); }), HasSubstr("general.type"));
-  EXPECT_THAT(refusal([](MadeGguf& m) { m.tensors.pop_back(); }), HasSubstr("\"w\" has sums but no counts"));
-  EXPECT_THAT(refusal([](MadeGguf& m) { m.tensors.erase(m.tensors.begin()); }),
+  EXPECT_THAT(imatrix_refusal([](MadeGguf& m) { m.keys.clear(); }), HasSubstr("general.type"));
+  EXPECT_THAT(imatrix_refusal([](MadeGguf& m) { m.tensors.pop_back(); }),
+              HasSubstr("\"w\" has sums but no counts"));
+  EXPECT_THAT(imatrix_refusal([](MadeGguf& m) { m.tensors.erase(m.tensors.begin()); }),
               HasSubstr("counts but no sums"));
-  EXPECT_THAT(refusal([](MadeGguf& m) {
+  EXPECT_THAT(imatrix_refusal([](MadeGguf& m) {
                 m.tensors[1].dimensions = {1, 1};
               }),
               HasSubstr("sums of 2 matrices but 1 counts"));
-  EXPECT_THAT(refusal([](MadeGguf& m) { m.tensors[0].data = floats({1, 2, -3, 4}); }), HasSubstr("negative"));
-  EXPECT_THAT(refusal([](MadeGguf& m) {
-                m.tensors[0].data = floats({1, 2, NAN, 4});
+  EXPECT_THAT(imatrix_refusal([](MadeGguf& m) {
+                m.tensors[0].data = raw_floats({1, 2, -3, 4});
+              }),
+              HasSubstr("negative"));
+  EXPECT_THAT(imatrix_refusal([](MadeGguf& m) {
+                m.tensors[0].data = raw_floats({1, 2, NAN, 4});
               }),
               HasSubstr("not finite"));
-  EXPECT_THAT(refusal([](MadeGguf& m) {
-                m.tensors[1].data = floats({1, INFINITY});
+  EXPECT_THAT(imatrix_refusal([](MadeGguf& m) {
+                m.tensors[1].data = raw_floats({1, INFINITY});
               }),
               HasSubstr("not finite"));
-  EXPECT_THAT(refusal([](MadeGguf& m) { m.tensors[0].name = "w.other"; }), HasSubstr("w.other"));
-  EXPECT_THAT(refusal([](MadeGguf& m) {
+  EXPECT_THAT(imatrix_refusal([](MadeGguf& m) { m.tensors[0].name = "w.other"; }), HasSubstr("w.other"));
+  EXPECT_THAT(imatrix_refusal([](MadeGguf& m) {
                 m.tensors[1].type = 1;
                 m.tensors[1].data.resize(4);
               }),
               HasSubstr("F32 was expected"));
-  EXPECT_THAT(refusal([](MadeGguf& m) { m.magic = "GGML"; }), HasSubstr("is no importance matrix"));
+  EXPECT_THAT(imatrix_refusal([](MadeGguf& m) { m.magic = "GGML"; }), HasSubstr("is no importance matrix"));
 }
 
 }  // namespace

@@ -75,7 +75,7 @@ std::vector<TraceBatch> read_all(const std::string& bytes) {
   return batches;
 }
 
-std::string refusal(const std::string& bytes) {
+std::string trace_refusal(const std::string& bytes) {
   std::string message = error_of([&] { read_all(bytes); });
   EXPECT_THAT(message, HasSubstr("run.trace"));
   return message;
@@ -309,13 +309,13 @@ TEST(TraceReader, ReadsAFileMadeByHand) {
 
 TEST(TraceReaderRefuses, AFileThatIsCutOffAnywhere) {
   const std::string whole = trace_bytes(small_header(), {small_batch(), small_batch()});
-  for (size_t size = 0; size < whole.size(); ++size) refusal(whole.substr(0, size));
-  refusal(whole + "x");
+  for (size_t size = 0; size < whole.size(); ++size) trace_refusal(whole.substr(0, size));
+  trace_refusal(whole + "x");
 }
 
 TEST(TraceReaderRefuses, HeadersThatLie) {
-  refusal("GWTRACE1" + raw(~uint32_t{0}) + kOneLayer);
-  refusal("GWTRACE2" + raw(uint32_t{2}) + "{}");
+  trace_refusal("GWTRACE1" + raw(~uint32_t{0}) + kOneLayer);
+  trace_refusal("GWTRACE2" + raw(uint32_t{2}) + "{}");
   for (const char* json : {
            "",
            "[]",
@@ -341,11 +341,11 @@ TEST(TraceReaderRefuses, HeadersThatLie) {
            R"({"vocab_size":10,"domains":[],"layers":[{"layer":18446744073709551615,"num_experts":2}]})",
            R"({"vocab_size":10,"domains":[],"layers":[{"layer":0.5,"num_experts":2}]})",
        })
-    refusal(with_header(json) + end_mark(0, 0));
+    trace_refusal(with_header(json) + end_mark(0, 0));
   std::string many = R"({"vocab_size":10,"domains":[],"layers":[)";
   for (int i = 0; i <= 4096; ++i) many += (i ? "," : "") + std::string(R"({"layer":0,"num_experts":1})");
-  EXPECT_THAT(refusal(with_header(many + "]}") + end_mark(0, 0)), HasSubstr("4096 layers"));
-  refusal(with_header(std::string(1 << 20, '[')));
+  EXPECT_THAT(trace_refusal(with_header(many + "]}") + end_mark(0, 0)), HasSubstr("4096 layers"));
+  trace_refusal(with_header(std::string(1 << 20, '[')));
 }
 
 TEST(TraceReaderRefuses, CountsThatLie) {
@@ -353,24 +353,24 @@ TEST(TraceReaderRefuses, CountsThatLie) {
     return with_header(kOneLayer) + batch + end_mark(1, 1);
   };
   EXPECT_EQ(read_all(with_batch(packed(one_token({1, 3}, 2)))).size(), 1u);
-  for (const uint16_t count : {0, 1, 3, 65535}) refusal(with_batch(packed(one_token({1, 3}, count))));
+  for (const uint16_t count : {0, 1, 3, 65535}) trace_refusal(with_batch(packed(one_token({1, 3}, count))));
   for (const uint32_t tokens : {0u, 2u, 1u << 31, ~0u}) {
     std::string content = one_token({1, 3}, 2);
     std::memcpy(content.data(), &tokens, sizeof tokens);
-    refusal(with_batch(packed(content)));
+    trace_refusal(with_batch(packed(content)));
   }
-  refusal(with_batch(packed("")));
-  refusal(with_batch(packed("123")));
+  trace_refusal(with_batch(packed("")));
+  trace_refusal(with_batch(packed("123")));
 }
 
 TEST(TraceReaderRefuses, SizesThatLie) {
   const std::string begin = with_header(kOneLayer), content = one_token({1, 3}, 2);
   for (const uint32_t size : {0u, 1u, 27u, 29u, 1u << 20, 1u << 31, ~0u})
-    refusal(begin + packed(content, size) + end_mark(1, 1));
+    trace_refusal(begin + packed(content, size) + end_mark(1, 1));
   for (const uint32_t size : {0u, 1u, 5u, 1000u, ~0u}) {
     std::string batch = packed(content);
     std::memcpy(batch.data() + 8, &size, sizeof size);
-    refusal(begin + batch + end_mark(1, 1));
+    trace_refusal(begin + batch + end_mark(1, 1));
   }
 }
 
@@ -378,12 +378,12 @@ TEST(TraceReaderRefuses, AFewBytesThatUnpackToALot) {
   const std::string bomb(64 << 20, '\0');
   const std::string file = with_header(kOneLayer) + packed(bomb) + end_mark(1, 1);
   EXPECT_LT(file.size(), 10'000u);
-  EXPECT_THAT(refusal(file), HasSubstr("a batch claims 67108864 bytes"));
+  EXPECT_THAT(trace_refusal(file), HasSubstr("a batch claims 67108864 bytes"));
 }
 
 TEST(TraceReaderRefuses, IdsOutOfRangeAndOutOfOrder) {
   const auto with = [](const std::string& content) {
-    return refusal(with_header(kOneLayer) + packed(content) + end_mark(1, 1));
+    return trace_refusal(with_header(kOneLayer) + packed(content) + end_mark(1, 1));
   };
   EXPECT_THAT(with(one_token({1, 4}, 2)), HasSubstr("expert 4 of 4"));
   EXPECT_THAT(with(one_token({1, 65535}, 2)), HasSubstr("expert 65535 of 4"));
@@ -398,12 +398,12 @@ TEST(TraceReaderRefuses, IdsOutOfRangeAndOutOfOrder) {
 TEST(TraceReaderRefuses, AnEndThatDoesNotFit) {
   const std::string begin = with_header(kOneLayer), batch = packed(one_token({1}, 1));
   EXPECT_EQ(read_all(begin + batch + end_mark(1, 1)).size(), 1u);
-  refusal(begin + batch + end_mark(0, 1));
-  refusal(begin + batch + end_mark(1, 2));
-  refusal(begin + batch + end_mark(2, 1));
-  refusal(begin + end_mark(1, 1));
-  refusal(begin + batch + end_mark(1, 1) + batch);
-  refusal(begin + batch + "ENDE" + raw(uint64_t{1}) + raw(uint64_t{1}));
+  trace_refusal(begin + batch + end_mark(0, 1));
+  trace_refusal(begin + batch + end_mark(1, 2));
+  trace_refusal(begin + batch + end_mark(2, 1));
+  trace_refusal(begin + end_mark(1, 1));
+  trace_refusal(begin + batch + end_mark(1, 1) + batch);
+  trace_refusal(begin + batch + "ENDE" + raw(uint64_t{1}) + raw(uint64_t{1}));
 }
 
 TEST(TraceReader, AnyChangedBytesAreRefusedOrGiveAConsistentBatch) {

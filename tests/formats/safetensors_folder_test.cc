@@ -13,8 +13,6 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
 
-std::span<const std::byte> bytes_of(const std::string& text) { return std::as_bytes(std::span(text)); }
-
 const std::string kFour = "1234", kEight = "12345678";
 
 TensorPlan tensor(const std::string& name, const std::string& data) {
@@ -31,7 +29,7 @@ constexpr const char* kFirst = "model-00001-of-00002.safetensors";
 constexpr const char* kSecond = "model-00002-of-00002.safetensors";
 constexpr const char* kIndex = "model.safetensors.index.json";
 
-std::string refusal(const TemporaryFolder& folder) {
+std::string folder_refusal(const TemporaryFolder& folder) {
   return error_of([&] { SafetensorsFolder opened(folder.path()); });
 }
 
@@ -96,10 +94,10 @@ TEST(SafetensorsFolder, BytesMayBeMadeWhenTheyAreWritten) {
 
 TEST(SafetensorsFolder, AMissingShardIsNamed) {
   const TemporaryFolder folder;
-  EXPECT_THAT(refusal(folder), AllOf(HasSubstr("neither model.safetensors nor"), HasSubstr(kIndex)));
+  EXPECT_THAT(folder_refusal(folder), AllOf(HasSubstr("neither model.safetensors nor"), HasSubstr(kIndex)));
   write_two(folder);
   std::filesystem::remove(folder / kSecond);
-  EXPECT_THAT(refusal(folder), HasSubstr(std::string(kSecond) + " is missing"));
+  EXPECT_THAT(folder_refusal(folder), HasSubstr(std::string(kSecond) + " is missing"));
 }
 
 TEST(SafetensorsFolder, AnIndexThatLiesIsRefused) {
@@ -107,7 +105,7 @@ TEST(SafetensorsFolder, AnIndexThatLiesIsRefused) {
   write_two(folder);
   const auto with_map = [&](const std::string& map) {
     folder.write(kIndex, R"({"weight_map":)" + map + "}");
-    return refusal(folder);
+    return folder_refusal(folder);
   };
   EXPECT_THAT(with_map(R"({"z":"model-00001-of-00002.safetensors"})"), HasSubstr("does not hold \"z\""));
   EXPECT_THAT(with_map(R"({"a":"model-00002-of-00002.safetensors"})"), HasSubstr("does not hold \"a\""));
@@ -118,9 +116,9 @@ TEST(SafetensorsFolder, AnIndexThatLiesIsRefused) {
     EXPECT_THAT(with_map(map), HasSubstr("weight_map"));
   EXPECT_THAT(with_map(R"({"a":1})"), HasSubstr("must be a text"));
   folder.write(kIndex, "[]");
-  EXPECT_THAT(refusal(folder), HasSubstr("weight_map"));
+  EXPECT_THAT(folder_refusal(folder), HasSubstr("weight_map"));
   folder.write(kIndex, "{");
-  EXPECT_THAT(refusal(folder), HasSubstr(kIndex));
+  EXPECT_THAT(folder_refusal(folder), HasSubstr(kIndex));
 }
 
 TEST(SafetensorsFolder, ATensorInTwoShardsIsRefused) {
@@ -128,7 +126,7 @@ TEST(SafetensorsFolder, ATensorInTwoShardsIsRefused) {
   write_two(folder);
   std::filesystem::copy_file(folder / kFirst, folder / kSecond,
                              std::filesystem::copy_options::overwrite_existing);
-  EXPECT_THAT(refusal(folder), HasSubstr("is in another file, too"));
+  EXPECT_THAT(folder_refusal(folder), HasSubstr("is in another file, too"));
 }
 
 TEST(WriteSafetensorsFolder, LeavesNothingWhenItFails) {

@@ -20,8 +20,6 @@ using testing::HasSubstr;
 using testing::IsEmpty;
 using testing::Not;
 
-std::span<const std::byte> bytes_of(const std::string& text) { return std::as_bytes(std::span(text)); }
-
 /// A file put together by hand: 8 bytes of length, the header as it stands, the data.
 std::string file_of(const std::string& header, const std::string& data) {
   const uint64_t length = header.size();
@@ -33,7 +31,7 @@ std::map<std::string, TensorView> parse(const std::string& file) {
   return parse_safetensors(bytes_of(file), "model.safetensors");
 }
 
-std::string refusal(const std::string& file) {
+std::string safetensors_refusal(const std::string& file) {
   std::string message = error_of([&] { parse(file); });
   EXPECT_THAT(message, HasSubstr("model.safetensors"));
   EXPECT_LT(message.size(), 400u) << message;
@@ -42,7 +40,7 @@ std::string refusal(const std::string& file) {
 }
 
 std::string header_refusal(const std::string& header, const std::string& data = "") {
-  return refusal(file_of(header, data));
+  return safetensors_refusal(file_of(header, data));
 }
 
 TEST(Safetensors, AHandMadeFileIsReadByTheFormatsRules) {
@@ -150,7 +148,7 @@ std::string small_file() {
 TEST(SafetensorsRefuses, AFileThatIsCutOffAnywhere) {
   const std::string whole = small_file();
   EXPECT_EQ(parse(whole).size(), 1u);
-  for (size_t size = 0; size < whole.size(); ++size) refusal(whole.substr(0, size));
+  for (size_t size = 0; size < whole.size(); ++size) safetensors_refusal(whole.substr(0, size));
 }
 
 TEST(SafetensorsRefuses, AHeaderLengthThatLies) {
@@ -158,13 +156,13 @@ TEST(SafetensorsRefuses, AHeaderLengthThatLies) {
                                 uint64_t{100'000'001}, uint64_t{1} << 62, ~uint64_t{0}, ~uint64_t{0} - 7}) {
     std::string file = small_file();
     std::memcpy(file.data(), &length, sizeof length);
-    refusal(file);
+    safetensors_refusal(file);
   }
   std::string huge = small_file();
   const uint64_t length = ~uint64_t{0};
   std::memcpy(huge.data(), &length, sizeof length);
   EXPECT_EQ(
-      refusal(huge),
+      safetensors_refusal(huge),
       "model.safetensors is damaged: its header claims 18446744073709551615 bytes, the file has 62 after it");
 }
 
@@ -310,10 +308,10 @@ TEST(SafetensorsFile, NamesTheFileInErrors) {
 
 // --- writing ---
 
-const std::string kFour = "1234";
+const std::string kFourBytes = "1234";
 
 TensorView four_bytes(const std::string& name) {
-  return {.name = name, .dtype = DataType::kF32, .shape = {1}, .data = bytes_of(kFour)};
+  return {.name = name, .dtype = DataType::kF32, .shape = {1}, .data = bytes_of(kFourBytes)};
 }
 
 TEST(WriteSafetensors, RefusesWhatCouldNotBeReadBackAndLeavesNothing) {
@@ -361,7 +359,7 @@ TEST(WriteSafetensors, ReplacesAFileThatIsStillMapped) {
   const SafetensorsFile before(folder / "f");
   write_safetensors(folder / "f",
                     before.tensors().size() == 1 ? std::vector{four_bytes("b")} : std::vector<TensorView>{});
-  EXPECT_TRUE(std::ranges::equal(before.tensors().at("a").data, bytes_of(kFour)));
+  EXPECT_TRUE(std::ranges::equal(before.tensors().at("a").data, bytes_of(kFourBytes)));
   EXPECT_TRUE(SafetensorsFile(folder / "f").tensors().contains("b"));
 }
 

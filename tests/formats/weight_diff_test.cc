@@ -15,12 +15,6 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
 
-std::string floats(const std::vector<float>& values) {
-  std::string bytes;
-  for (const float v : values) bytes += raw(v);
-  return bytes;
-}
-
 class Difference : public testing::Test {
  protected:
   WeightDiff of(const MadeGguf& a, const MadeGguf& b, const DiffOptions& options = {}) {
@@ -38,7 +32,7 @@ TEST_F(Difference, OfAFileFromItselfIsNone) {
 
 TEST_F(Difference, OfValuesIsMeasured) {
   MadeGguf other = small_gguf();
-  other.tensors[0].data = floats({0, 1, 2, 3, 4, 8});
+  other.tensors[0].data = raw_floats({0, 1, 2, 3, 4, 8});
   const WeightDiff diff = of(small_gguf(), other);
   ASSERT_EQ(diff.tensors.size(), 1u);
   EXPECT_EQ(diff.tensors[0].name, "blk.0.b.weight");
@@ -52,14 +46,14 @@ TEST_F(Difference, OfValuesIsMeasured) {
 TEST_F(Difference, OfTypesCountsUnlessATolerancePassesThem) {
   MadeGguf other = small_gguf();
   other.tensors[1].type = 0;
-  other.tensors[1].data = floats(std::vector<float>(64, 2));
+  other.tensors[1].data = raw_floats(std::vector<float>(64, 2));
   const WeightDiff diff = of(small_gguf(), other);
   ASSERT_EQ(diff.tensors.size(), 1u);
   EXPECT_EQ(diff.tensors[0].first->dtype, DataType::kQ8_0);
   EXPECT_EQ(diff.tensors[0].second->dtype, DataType::kF32);
   EXPECT_EQ(diff.tensors[0].values->max_abs, 0);
   EXPECT_TRUE(of(small_gguf(), other, {.tolerance = 0.0}).empty());
-  other.tensors[1].data = floats(std::vector<float>(64, 2.25F));
+  other.tensors[1].data = raw_floats(std::vector<float>(64, 2.25F));
   EXPECT_FALSE(of(small_gguf(), other, {.tolerance = 0.2}).empty());
   EXPECT_TRUE(of(small_gguf(), other, {.tolerance = 0.25}).empty());
 }
@@ -91,8 +85,8 @@ TEST_F(Difference, OfNamesShapesAndKeysIsNamed) {
 
 TEST_F(Difference, OfWhatIsNoNumberIsCountedApart) {
   MadeGguf first = small_gguf(), second = small_gguf();
-  first.tensors[0].data = floats({NAN, INFINITY, 2, 3, 4, 5});
-  second.tensors[0].data = floats({-NAN, 1, 2, 3, NAN, 5});
+  first.tensors[0].data = raw_floats({NAN, INFINITY, 2, 3, 4, 5});
+  second.tensors[0].data = raw_floats({-NAN, 1, 2, 3, NAN, 5});
   const WeightDiff diff = of(first, second);
   ASSERT_EQ(diff.tensors.size(), 1u);
   EXPECT_EQ(diff.tensors[0].values->not_finite, 2u);
@@ -101,7 +95,7 @@ TEST_F(Difference, OfWhatIsNoNumberIsCountedApart) {
 }
 
 TEST_F(Difference, WorksAcrossFormatsAndForFolders) {
-  const std::string data = floats({0, 1, 2, 3, 4, 5}), other = floats({0, 1, 2, 3, 4, 6});
+  const std::string data = raw_floats({0, 1, 2, 3, 4, 5}), other = raw_floats({0, 1, 2, 3, 4, 6});
   const auto plan = [](const std::string& bytes) {
     return std::vector<TensorPlan>{
         {.name = "blk.0.b.weight", .shape = {2, 3}, .data = std::as_bytes(std::span(bytes))}};
@@ -125,7 +119,7 @@ TEST_F(Difference, WorksAcrossFormatsAndForFolders) {
 
 TEST_F(Difference, ProgressReachesTheEnd) {
   MadeGguf other = small_gguf();
-  other.tensors[0].data = floats({0, 1, 2, 3, 4, 8});
+  other.tensors[0].data = raw_floats({0, 1, 2, 3, 4, 8});
   uint64_t last = 0, all = 0;
   of(small_gguf(), other, {.progress = [&](uint64_t done, uint64_t total, std::string_view) {
        last = done;

@@ -28,21 +28,21 @@ Tensors random_tensors(const AttentionSizes& s, RandomStream& random) {
           .grad_v = nothing(keys)};
 }
 
-void run(const AttentionSizes& s, Tensors& t) {
+void run_attention(const AttentionSizes& s, Tensors& t) {
   attention_forward(s, t.q.data(), t.k.data(), t.v.data(), t.out.data(), t.log_sum.data());
   attention_backward(s, t.q.data(), t.k.data(), t.v.data(), t.out.data(), t.log_sum.data(), t.grad_out.data(),
                      t.grad_q.data(), t.grad_k.data(), t.grad_v.data());
 }
 
-struct Expected {
+struct ExpectedAttention {
   std::vector<double> out, log_sum, grad_q, grad_k, grad_v;
 };
 
 /// Query by query in float64.
-Expected plain_loops(const AttentionSizes& s, const Tensors& t) {
-  Expected e = {std::vector<double>(t.out.size()), std::vector<double>(t.log_sum.size()),
-                std::vector<double>(t.q.size()), std::vector<double>(t.k.size()),
-                std::vector<double>(t.v.size())};
+ExpectedAttention attention_loops(const AttentionSizes& s, const Tensors& t) {
+  ExpectedAttention e = {std::vector<double>(t.out.size()), std::vector<double>(t.log_sum.size()),
+                         std::vector<double>(t.q.size()), std::vector<double>(t.k.size()),
+                         std::vector<double>(t.v.size())};
   const auto index = [](int64_t i) { return static_cast<size_t>(i); };
   for (int64_t row = 0; row < s.batch; ++row) {
     for (int64_t head = 0; head < s.heads; ++head) {
@@ -104,8 +104,8 @@ TEST(AttentionKernel, AgreesWithPlainLoopsOnEveryTarget) {
         }
         s.first_key = documents ? first_key.data() : nullptr;
         Tensors t = random_tensors(s, random);
-        run(s, t);
-        const Expected e = plain_loops(s, t);
+        run_attention(s, t);
+        const ExpectedAttention e = attention_loops(s, t);
         EXPECT_LT(largest_difference(t.out, e.out), 1e-5);
         EXPECT_LT(largest_difference(t.log_sum, e.log_sum), 1e-5);
         EXPECT_LT(largest_difference(t.grad_q, e.grad_q), 2e-5);
@@ -121,7 +121,7 @@ TEST(AttentionKernel, StaysFiniteWithLargeScores) {
   RandomStream random(2, "attention");
   Tensors t = random_tensors(s, random);
   for (float& v : t.q) v *= 1000;
-  run(s, t);
+  run_attention(s, t);
   for (const auto* values : {&t.out, &t.log_sum, &t.grad_q, &t.grad_k, &t.grad_v}) {
     for (const float v : *values) ASSERT_TRUE(std::isfinite(v));
   }
@@ -134,9 +134,9 @@ TEST(AttentionKernel, GivesTheSameBitsWithAnyNumberOfThreads) {
   Tensors one = random_tensors(s, random), three = one;
   const int before = omp_get_max_threads();
   omp_set_num_threads(1);
-  run(s, one);
+  run_attention(s, one);
   omp_set_num_threads(3);
-  run(s, three);
+  run_attention(s, three);
   omp_set_num_threads(before);
   EXPECT_EQ(one.out, three.out);
   EXPECT_EQ(one.grad_q, three.grad_q);

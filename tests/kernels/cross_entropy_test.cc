@@ -26,7 +26,7 @@ struct Result {
   std::vector<float> losses, grad_hidden, grad_head;
 };
 
-Result run(const Case& c, float scale) {
+Result run_cross_entropy(const Case& c, float scale) {
   Result r = {std::vector<float>(c.targets.size(), NAN), std::vector<float>(c.hidden.size(), NAN),
               std::vector<float>(c.head.size(), NAN)};
   linear_cross_entropy(c.s, c.hidden.data(), c.head.data(), c.targets.data(), scale, r.losses.data(),
@@ -34,14 +34,14 @@ Result run(const Case& c, float scale) {
   return r;
 }
 
-struct Expected {
+struct ExpectedCrossEntropy {
   std::vector<double> losses, grad_hidden, grad_head;
 };
 
 /// Token by token in float64.
-Expected plain_loops(const Case& c, double scale) {
-  Expected e = {std::vector<double>(c.targets.size()), std::vector<double>(c.hidden.size()),
-                std::vector<double>(c.head.size())};
+ExpectedCrossEntropy cross_entropy_loops(const Case& c, double scale) {
+  ExpectedCrossEntropy e = {std::vector<double>(c.targets.size()), std::vector<double>(c.hidden.size()),
+                            std::vector<double>(c.head.size())};
   const auto index = [](int64_t i) { return static_cast<size_t>(i); };
   for (int64_t t = 0; t < c.s.tokens; ++t) {
     const int64_t target = c.targets[index(t)];
@@ -69,7 +69,7 @@ Expected plain_loops(const Case& c, double scale) {
 
 TEST(CrossEntropyKernel, OfTwoEqualLogitsIsTheLogarithmOfTwo) {
   const Case c = {{.tokens = 1, .vocabulary = 2, .hidden = 1}, {1}, {3, 3}, {1}};
-  const Result r = run(c, 1);
+  const Result r = run_cross_entropy(c, 1);
   EXPECT_NEAR(r.losses[0], std::log(2.0), 1e-6);
   EXPECT_LT(largest_difference(r.grad_hidden, std::vector<double>{0}), 1e-6);  // 3 (1/2) - 3 (1/2)
   EXPECT_LT(largest_difference(r.grad_head, std::vector<double>{0.5, -0.5}), 1e-6);
@@ -82,8 +82,8 @@ TEST(CrossEntropyKernel, AgreesWithPlainLoopsOnEveryTarget) {
                                HeadSizes{33, 1000, 32}, HeadSizes{600, 45, 9}}) {
       SCOPED_TRACE(::testing::Message() << s.tokens << " x " << s.vocabulary << " x " << s.hidden);
       const Case c = random_case(s, random);
-      const Result r = run(c, 0.5f);
-      const Expected e = plain_loops(c, 0.5);
+      const Result r = run_cross_entropy(c, 0.5f);
+      const ExpectedCrossEntropy e = cross_entropy_loops(c, 0.5);
       EXPECT_LT(largest_difference(r.losses, e.losses), 2e-5);
       EXPECT_LT(largest_difference(r.grad_hidden, e.grad_hidden), 2e-5);
       EXPECT_LT(largest_difference(r.grad_head, e.grad_head), 5e-5);
@@ -98,14 +98,14 @@ TEST(CrossEntropyKernel, LosesNoSmallOnesOfALargeVocabulary) {
     Case c = {
         {.tokens = 1, .vocabulary = kVocabulary, .hidden = 1}, {1}, std::vector<float>(kVocabulary), {0}};
     c.head[0] = 8;
-    EXPECT_NEAR(run(c, 1).losses[0], std::log1p((kVocabulary - 1) * std::exp(-8.0)), 2e-5);
+    EXPECT_NEAR(run_cross_entropy(c, 1).losses[0], std::log1p((kVocabulary - 1) * std::exp(-8.0)), 2e-5);
   });
 }
 
 TEST(CrossEntropyKernel, LeavesOutWhatIsNotWanted) {
   RandomStream random(2, "cross entropy");
   const Case c = random_case({.tokens = 40, .vocabulary = 50, .hidden = 6}, random);
-  const Result whole = run(c, 1);
+  const Result whole = run_cross_entropy(c, 1);
   std::vector<float> losses(c.targets.size()), grad_head(c.head.size());
   linear_cross_entropy(c.s, c.hidden.data(), c.head.data(), c.targets.data(), 1, losses.data(), nullptr,
                        grad_head.data());
@@ -115,7 +115,7 @@ TEST(CrossEntropyKernel, LeavesOutWhatIsNotWanted) {
 
 TEST(CrossEntropyKernel, OfNoTokensHasNoGradient) {
   const Case c = {{.tokens = 0, .vocabulary = 3, .hidden = 1}, {}, {1, 2, 3}, {}};
-  EXPECT_EQ(run(c, 1).grad_head, (std::vector<float>{0, 0, 0}));
+  EXPECT_EQ(run_cross_entropy(c, 1).grad_head, (std::vector<float>{0, 0, 0}));
 }
 
 TEST(CrossEntropyKernel, GivesTheSameBitsWithAnyNumberOfThreads) {
@@ -123,9 +123,9 @@ TEST(CrossEntropyKernel, GivesTheSameBitsWithAnyNumberOfThreads) {
   const Case c = random_case({.tokens = 700, .vocabulary = 1100, .hidden = 256}, random);
   const int before = omp_get_max_threads();
   omp_set_num_threads(1);
-  const Result one = run(c, 1);
+  const Result one = run_cross_entropy(c, 1);
   omp_set_num_threads(3);
-  const Result three = run(c, 1);
+  const Result three = run_cross_entropy(c, 1);
   omp_set_num_threads(before);
   EXPECT_EQ(one.losses, three.losses);
   EXPECT_EQ(one.grad_hidden, three.grad_hidden);

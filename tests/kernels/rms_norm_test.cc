@@ -8,17 +8,17 @@
 namespace gatewright::kernels {
 namespace {
 
-struct Expected {
+struct ExpectedRmsNorm {
   std::vector<double> sum, out, grad_x, grad_weight;
 };
 
 /// grad_x by the quotient rule: d out_j / d x_i = r w_j ((i == j) - n_i n_j / size).
-Expected plain_loops(const RmsNormSizes& s, const std::vector<float>& x, const std::vector<float>& delta,
-                     const std::vector<float>& weight, const std::vector<float>& grad_out,
-                     const std::vector<float>& grad_sum) {
+ExpectedRmsNorm rms_norm_loops(const RmsNormSizes& s, const std::vector<float>& x,
+                               const std::vector<float>& delta, const std::vector<float>& weight,
+                               const std::vector<float>& grad_out, const std::vector<float>& grad_sum) {
   const auto size = static_cast<size_t>(s.size), rows = static_cast<size_t>(s.rows);
-  Expected e = {std::vector<double>(x.size()), std::vector<double>(x.size()), std::vector<double>(x.size()),
-                std::vector<double>(size)};
+  ExpectedRmsNorm e = {std::vector<double>(x.size()), std::vector<double>(x.size()),
+                       std::vector<double>(x.size()), std::vector<double>(size)};
   for (size_t r = 0; r < rows; ++r) {
     double squares = 0;
     for (size_t i = r * size; i < (r + 1) * size; ++i) {
@@ -55,7 +55,7 @@ TEST(RmsNormKernel, AgreesWithPlainLoopsOnEveryTarget) {
       rms_norm_forward(s, x.data(), delta.data(), weight.data(), sum.data(), out.data(), inverse.data());
       rms_norm_backward(s, sum.data(), weight.data(), inverse.data(), grad_out.data(), grad_sum.data(),
                         grad_x.data(), grad_weight.data());
-      const Expected e = plain_loops(s, x, delta, weight, grad_out, grad_sum);
+      const ExpectedRmsNorm e = rms_norm_loops(s, x, delta, weight, grad_out, grad_sum);
       EXPECT_LT(largest_difference(sum, e.sum), 1e-6);
       EXPECT_LT(largest_difference(out, e.out), 1e-5);
       EXPECT_LT(largest_difference(grad_x, e.grad_x), 1e-4);

@@ -6,8 +6,8 @@
 
 #include "gatewright/base/error.h"
 #include "gatewright/base/parallel.h"
-#include "random_tensors.h"
 #include "tests/kernels/each_target.h"
+#include "tests/random_tensors.h"
 
 namespace gatewright {
 namespace {

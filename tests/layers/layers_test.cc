@@ -7,7 +7,7 @@
 #include "gatewright/layers/linear.h"
 #include "gatewright/layers/rms_norm.h"
 #include "gatewright/layers/rotary.h"
-#include "random_tensors.h"
+#include "tests/random_tensors.h"
 
 namespace gatewright {
 namespace {

@@ -6,7 +6,7 @@
 
 #include "gatewright/base/error.h"
 #include "gatewright/layers/linear.h"
-#include "random_tensors.h"
+#include "tests/random_tensors.h"
 
 namespace gatewright {
 namespace {

@@ -39,14 +39,6 @@ const RoundsSpec kVariants[] = {{.rounds = 2, .residual = RoundResidual::kInner}
                                 {.rounds = 2, .residual = RoundResidual::kInner, .independent_gating = false},
                                 {.rounds = 1, .residual = RoundResidual::kInner}};
 
-std::vector<std::string> names_of(const ParameterList& list) {
-  std::vector<std::string> names;
-  for (const NamedTensor& p : list) names.push_back(p.name);
-  return names;
-}
-
-double distance(const Tensor& a, const Tensor& b) { return (a - b).abs().max().item<double>(); }
-
 TEST(ChainOfExperts, GivesARecordForEachRound) {
   Decoder model(chain_spec(), 1);
   const Batch batch{.tokens = random_tokens(2, 7, 40, 1)};
@@ -189,7 +181,7 @@ TEST(ChainOfExperts, ConfigurationsOfOrdinaryLayersStayAsTheyWere) {
   EXPECT_THAT(refused(R"({"times": 2})"), HasSubstr("is not a key of 'rounds'"));
 }
 
-Recipe recipe_with(const std::string& routing, const std::vector<std::string>& settings = {}) {
+Recipe recipe_with_rounds(const std::string& routing, const std::vector<std::string>& settings = {}) {
   return make_recipe(
       "[model]\nhidden_size = 32\nnum_layers = 2\n[experts]\nnum_experts = 4\nwidth = 8\n[routing]\n" +
           routing,
@@ -197,15 +189,20 @@ Recipe recipe_with(const std::string& routing, const std::vector<std::string>& s
 }
 
 TEST(ChainOfExperts, IsThreeKeysOfARecipe) {
-  EXPECT_EQ(recipe_with("").model.layers[0].rounds, RoundsSpec{});
-  EXPECT_EQ(recipe_with("rounds = 2").model.layers[0].rounds, kVariants[0]) << "inner as released";
-  EXPECT_EQ(recipe_with("rounds = 3\nresidual = \"inner_stream\"").model.layers[1].rounds, kVariants[1]);
-  EXPECT_EQ(recipe_with("rounds = 2\nindependent_gating = false").model.layers[0].rounds, kVariants[3]);
-  EXPECT_EQ(recipe_with("residual = \"outer\"").model.layers[0].rounds.residual, RoundResidual::kOuter);
+  EXPECT_EQ(recipe_with_rounds("").model.layers[0].rounds, RoundsSpec{});
+  EXPECT_EQ(recipe_with_rounds("rounds = 2").model.layers[0].rounds, kVariants[0]) << "inner as released";
+  EXPECT_EQ(recipe_with_rounds("rounds = 3\nresidual = \"inner_stream\"").model.layers[1].rounds,
+            kVariants[1]);
+  EXPECT_EQ(recipe_with_rounds("rounds = 2\nindependent_gating = false").model.layers[0].rounds,
+            kVariants[3]);
+  EXPECT_EQ(recipe_with_rounds("residual = \"outer\"").model.layers[0].rounds.residual,
+            RoundResidual::kOuter);
 }
 
 TEST(ChainOfExperts, RefusesWhatMakesNoSense) {
-  const auto problem = [](const std::string& routing) { return error_of([&] { recipe_with(routing); }); };
+  const auto problem = [](const std::string& routing) {
+    return error_of([&] { recipe_with_rounds(routing); });
+  };
   EXPECT_THAT(problem("rounds = 0"), AllOf(HasSubstr("recipe:8"), HasSubstr("rounds must")));
   EXPECT_THAT(problem("rounds = 2\ntop_k = 5"), HasSubstr("top_k = 5 of 4 experts; choose at most 4"));
   EXPECT_THAT(problem("rounds = 2\nresidual = \"inside\""),

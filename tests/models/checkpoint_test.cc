@@ -153,7 +153,7 @@ TEST(Checkpoint, HalfPrecisionWeightsAreReadExactly) {
 }
 
 /// A saved model whose weights are changed; the one error that loading ends with.
-std::string refusal(const std::function<void(Weights&)>& change) {
+std::string checkpoint_refusal(const std::function<void(Weights&)>& change) {
   const TemporaryFolder folder;
   save_model(folder.path(), Decoder(tiny_spec(1), 1), "{}");
   Weights weights(folder / "model.safetensors");
@@ -167,10 +167,10 @@ std::string refusal(const std::function<void(Weights&)>& change) {
 const std::string kRouter = "model.layers.0.mlp.gate.weight";
 
 TEST(CheckpointRefuses, TensorsThatAreMissing) {
-  EXPECT_THAT(refusal([](Weights& w) { w.remove(kRouter); }), HasSubstr(kRouter + " is missing"));
-  EXPECT_THAT(refusal([](Weights& w) { w.remove("model.layers.0.mlp.experts.3.up_proj.weight"); }),
+  EXPECT_THAT(checkpoint_refusal([](Weights& w) { w.remove(kRouter); }), HasSubstr(kRouter + " is missing"));
+  EXPECT_THAT(checkpoint_refusal([](Weights& w) { w.remove("model.layers.0.mlp.experts.3.up_proj.weight"); }),
               HasSubstr("model.layers.0.mlp.experts.3.up_proj.weight is missing"));
-  const std::string both = refusal([](Weights& w) {
+  const std::string both = checkpoint_refusal([](Weights& w) {
     w.remove(kRouter);
     w.remove("lm_head.weight");
   });
@@ -178,31 +178,32 @@ TEST(CheckpointRefuses, TensorsThatAreMissing) {
 }
 
 TEST(CheckpointRefuses, TensorsOfAnotherShape) {
-  const std::string message = refusal([](Weights& w) {
+  const std::string message = checkpoint_refusal([](Weights& w) {
     w.put(kRouter, DataType::kF32, {32, 4}, w.data(kRouter));
   });
   EXPECT_THAT(message, HasSubstr(kRouter + " has shape [32, 4], [4, 32] is expected"));
-  refusal([](Weights& w) { w.put(kRouter, DataType::kF32, {128}, w.data(kRouter)); });
-  refusal([](Weights& w) { w.put(kRouter, DataType::kF32, {0, 32}, ""); });
+  checkpoint_refusal([](Weights& w) { w.put(kRouter, DataType::kF32, {128}, w.data(kRouter)); });
+  checkpoint_refusal([](Weights& w) { w.put(kRouter, DataType::kF32, {0, 32}, ""); });
 }
 
 TEST(CheckpointRefuses, TensorsTooMany) {
-  EXPECT_THAT(refusal([](Weights& w) { w.put("extra", DataType::kF32, {1}, "1234"); }),
+  EXPECT_THAT(checkpoint_refusal([](Weights& w) { w.put("extra", DataType::kF32, {1}, "1234"); }),
               HasSubstr("\"extra\" belongs to no layer or expert"));
-  EXPECT_THAT(refusal([](Weights& w) {
+  EXPECT_THAT(checkpoint_refusal([](Weights& w) {
                 w.put("model.layers.0.mlp.experts.4.up_proj.weight", DataType::kF32, {1}, "1234");
               }),
               HasSubstr("experts.4"));
 }
 
 TEST(CheckpointRefuses, TypesThatAreNoWeights) {
-  EXPECT_THAT(
-      refusal([](Weights& w) { w.put("model.norm.weight", DataType::kI32, {32}, std::string(128, 'x')); }),
-      HasSubstr("model.norm.weight"));
+  EXPECT_THAT(checkpoint_refusal([](Weights& w) {
+                w.put("model.norm.weight", DataType::kI32, {32}, std::string(128, 'x'));
+              }),
+              HasSubstr("model.norm.weight"));
 }
 
 TEST(CheckpointRefuses, ManyProblemsInOneShortMessage) {
-  const std::string message = refusal([](Weights& w) {
+  const std::string message = checkpoint_refusal([](Weights& w) {
     for (int e = 0; e < 4; ++e)
       for (const char* part : {"gate", "up", "down"})
         w.remove(fmt::format("model.layers.0.mlp.experts.{}.{}_proj.weight", e, part));

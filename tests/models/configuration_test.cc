@@ -168,7 +168,7 @@ Json olmoe_config() {
     "torch_dtype": "bfloat16", "use_cache": true, "vocab_size": 50304})");
 }
 
-std::string refusal(const Json& json) {
+std::string configuration_refusal(const Json& json) {
   const std::string message = error_of([&] { parse_config_json(json.dump(), "config.json"); });
   EXPECT_THAT(message, StartsWith("config.json"));
   EXPECT_LT(message.size(), 500u) << message;
@@ -207,7 +207,7 @@ TEST(ConfigurationJson, KeysThatWouldMakeAnotherFunctionAreRefused) {
   const auto with = [](const std::string& key, const Json& value) {
     Json json = olmoe_config();
     json[key] = value;
-    return refusal(json);
+    return configuration_refusal(json);
   };
   EXPECT_THAT(with("clip_qkv", 8.0), HasSubstr("'clip_qkv' is not supported"));
   EXPECT_THAT(with("rope_scaling", {{"type", "linear"}, {"factor", 2.0}}), HasSubstr("'rope_scaling'"));
@@ -222,11 +222,11 @@ TEST(ConfigurationJson, MissingKeysAndWrongTypesAreNamed) {
                           "model_type", "num_experts", "num_experts_per_tok", "intermediate_size"}) {
     Json json = olmoe_config();
     json.erase(key);
-    EXPECT_EQ(refusal(json), fmt::format("config.json: the key '{}' is missing", key));
+    EXPECT_EQ(configuration_refusal(json), fmt::format("config.json: the key '{}' is missing", key));
     for (const Json& wrong : {Json("x"), Json(true), Json(1.5), Json::array({1}), Json::object()}) {
       if (std::string(key) == "model_type" && wrong.is_string()) continue;
       json[key] = wrong;
-      EXPECT_THAT(refusal(json), HasSubstr(key));
+      EXPECT_THAT(configuration_refusal(json), HasSubstr(key));
     }
   }
 }
@@ -237,7 +237,7 @@ TEST(ConfigurationJson, SizesOutOfRangeAreNamed) {
     for (const Json& size : {Json(0), Json(-1), Json(int64_t{1} << 40), Json(~uint64_t{0})}) {
       Json json = olmoe_config();
       json[key] = size;
-      EXPECT_THAT(refusal(json), HasSubstr(key));
+      EXPECT_THAT(configuration_refusal(json), HasSubstr(key));
     }
   }
 }
@@ -246,7 +246,7 @@ TEST(ConfigurationJson, SizesThatContradictEachOtherAreNamed) {
   const auto with = [](const std::string& key, const Json& value) {
     Json json = olmoe_config();
     json[key] = value;
-    return refusal(json);
+    return configuration_refusal(json);
   };
   EXPECT_THAT(with("num_key_value_heads", 5),
               HasSubstr("num_attention_heads = 16 must be a multiple of num_key_value_heads = 5"));
@@ -262,7 +262,7 @@ TEST(ConfigurationJson, UnknownKeysOfOurObjectAreNamedWithTheNearest) {
   const auto with = [](const Json::json_pointer& at, const Json& value) {
     Json json = Json::parse(to_config_json(tiny_spec()).dump());
     json[at] = value;
-    return refusal(json);
+    return configuration_refusal(json);
   };
   using At = Json::json_pointer;
   EXPECT_EQ(with(At("/gatewright/layer"), 1),
@@ -285,7 +285,8 @@ TEST(ConfigurationJson, NumbersOfLayersThatDisagreeAreNamed) {
   spec.layers[0] = {.routed = false, .dense_width = 8};
   Json json = Json::parse(to_config_json(spec).dump());
   json["num_hidden_layers"] = 4;
-  EXPECT_EQ(refusal(json), "config.json: num_hidden_layers is 4, but 'gatewright.layers' has 3 layers");
+  EXPECT_EQ(configuration_refusal(json),
+            "config.json: num_hidden_layers is 4, but 'gatewright.layers' has 3 layers");
 }
 
 TEST(ConfigurationJson, HuggingFacesKeysMustAgreeWithOurs) {
@@ -294,12 +295,12 @@ TEST(ConfigurationJson, HuggingFacesKeysMustAgreeWithOurs) {
   for (const char* key : {"num_experts", "num_experts_per_tok", "intermediate_size"}) {
     Json changed = json;
     changed[key] = 7;
-    EXPECT_EQ(refusal(changed),
+    EXPECT_EQ(configuration_refusal(changed),
               fmt::format("config.json: '{}' is 7, but 'gatewright.layers' says {}", key, json[key].dump()));
   }
   Json changed = json;
   changed["norm_topk_prob"] = !json["norm_topk_prob"].get<bool>();
-  EXPECT_THAT(refusal(changed), HasSubstr("norm_topk_prob"));
+  EXPECT_THAT(configuration_refusal(changed), HasSubstr("norm_topk_prob"));
 }
 
 TEST(ConfigurationJson, AnythingElseIsRefused) {

@@ -14,8 +14,6 @@ using testing::HasSubstr;
 constexpr int64_t kVocabulary = 40;
 
 /// The largest difference of two tensors.
-double distance(const Tensor& a, const Tensor& b) { return (a - b).abs().max().item<double>(); }
-
 std::vector<KeyValueCache> empty_cache(const Decoder& model) {
   return std::vector<KeyValueCache>(static_cast<size_t>(model.spec().num_layers()));
 }

@@ -25,12 +25,6 @@ DecoderSpec recurrent_spec(const Given& given = {}) {
   return spec;
 }
 
-std::vector<std::string> names_of(const ParameterList& list) {
-  std::vector<std::string> names;
-  for (const NamedTensor& p : list) names.push_back(p.name);
-  return names;
-}
-
 TEST(RecurrentRouter, IsSavedUnderTheNamesOfItsOwnCheckpoints) {
   const std::vector<std::string> names = names_of(Decoder(recurrent_spec(), 1).parameters());
   for (const char* name :

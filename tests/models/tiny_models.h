@@ -53,4 +53,13 @@ inline Tensor logits_of(Decoder& model, const Batch& batch, const ForwardOptions
   return model.logits(model.forward(batch, options).hidden);
 }
 
+inline std::vector<std::string> names_of(const ParameterList& list) {
+  std::vector<std::string> names;
+  for (const NamedTensor& p : list) names.push_back(p.name);
+  return names;
+}
+
+/// The largest |a - b|.
+inline double distance(const Tensor& a, const Tensor& b) { return (a - b).abs().max().item<double>(); }
+
 }  // namespace gatewright

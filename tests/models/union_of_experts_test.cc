@@ -17,8 +17,6 @@ namespace {
 using testing::AllOf;
 using testing::HasSubstr;
 
-double distance(const Tensor& a, const Tensor& b) { return (a - b).abs().max().item<double>(); }
-
 RouterSpec gate(int64_t top_k, bool straight_through = false) {
   return {.scorer = make_piece(scorers(), "linear", {{"bias", true}, {"init", 0.5}}),
           .selector = make_piece(choice::selectors(), "top_k", {{"top_k", top_k}}),
@@ -252,7 +250,7 @@ TEST(UnionOfExperts, CountsHalfOfHeadsAndSlicesAsActive) {
   }
 }
 
-Recipe recipe_with(const std::string& attention, const std::vector<std::string>& settings = {}) {
+Recipe recipe_with_attention(const std::string& attention, const std::vector<std::string>& settings = {}) {
   std::vector<std::string> all = {"model.attention=selective", "model.qk_norm=none"};
   all.insert(all.end(), settings.begin(), settings.end());
   return make_recipe(
@@ -264,7 +262,7 @@ Recipe recipe_with(const std::string& attention, const std::vector<std::string>&
 }
 
 TEST(UnionOfExperts, HasTheDefaultsOfTheReleasedCode) {
-  const DecoderSpec model = recipe_with("").model;
+  const DecoderSpec model = recipe_with_attention("").model;
   ASSERT_TRUE(model.selective_attention);
   const RouterSpec& heads = model.selective_attention->router;
   EXPECT_EQ(heads.selector.values.integer("top_k"), 2) << "half of the heads";
@@ -283,7 +281,7 @@ TEST(UnionOfExperts, HasTheDefaultsOfTheReleasedCode) {
 
 TEST(UnionOfExperts, ReadsTheGateOfHeadsLikeAnyRouter) {
   const RouterSpec router =
-      recipe_with(
+      recipe_with_attention(
           "scorer = \"cosine\"\nselector = \"top_p\"\ntop_p = 0.6\ngate_gradient = \"straight_through\"\n"
           "[attention.jitter]\nepsilon = 0.1\n[attention.data_selection]\nshare = 0.5\n"
           "[attention.balance.switch]\nweight = 0.02")
@@ -298,7 +296,7 @@ TEST(UnionOfExperts, ReadsTheGateOfHeadsLikeAnyRouter) {
 
 TEST(UnionOfExperts, RefusesWhatMakesNoSense) {
   const auto problem = [](const std::string& attention, const std::vector<std::string>& settings = {}) {
-    return error_of([&] { recipe_with(attention, settings); });
+    return error_of([&] { recipe_with_attention(attention, settings); });
   };
   EXPECT_THAT(problem("", {"model.attention=full"}),
               HasSubstr("[attention] is for model.attention = \"selective\""));

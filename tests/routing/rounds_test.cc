@@ -12,7 +12,7 @@
 namespace gatewright {
 namespace {
 
-constexpr int64_t kHidden = 6, kTokens = 10;
+constexpr int64_t kWidth = 6, kTokens = 10;
 
 /// A layer: a router for each round over one bank of SwiGLU experts.
 struct Layer {
@@ -26,9 +26,9 @@ struct Layer {
     const RouterSpec spec = spec_of("linear", "top_k", {{"top_k", top_k}});
     for (int64_t t = 0; t < rounds; ++t)
       routers.push_back(std::make_unique<Router>(
-          spec, RouterSizes{.hidden_size = kHidden, .num_experts = num_experts}, random));
+          spec, RouterSizes{.hidden_size = kWidth, .num_experts = num_experts}, random));
     bank = make_expert_bank(make_piece(expert_banks(), "swiglu", {{"width", int64_t{8}}, {"init", init}}), {},
-                            {.hidden_size = kHidden, .num_experts = num_experts}, random);
+                            {.hidden_size = kWidth, .num_experts = num_experts}, random);
   }
 
   RoundFunction round() {
@@ -45,7 +45,7 @@ struct Layer {
     return out.stream + out.delta;
   }
 
-  static Tensor normed(const Tensor& stream) { return rms_norm(stream, at::ones({kHidden}), 1e-5); }
+  static Tensor normed(const Tensor& stream) { return rms_norm(stream, at::ones({kWidth}), 1e-5); }
 
   ParameterList parameters(size_t round) const {
     ParameterList list;
@@ -56,7 +56,7 @@ struct Layer {
 
 Tensor some_stream(uint64_t seed = 2) {
   RandomStream random(seed, "stream");
-  return normals({kTokens, kHidden}, random) * 2;
+  return normals({kTokens, kWidth}, random) * 2;
 }
 
 TEST(Rounds, OneRoundIsTheOrdinaryLayer) {
@@ -140,7 +140,7 @@ TEST(Rounds, OfASharedGateHaveTheSameScores) {
   RouterSpec spec = spec_of("linear", "top_k", {{"top_k", int64_t{2}}});
   spec.activation = choice::Activation::kReluRms;
   spec.balance = {make_piece(balance_terms(), "loss_free_bias", {{"rate", 0.5}})};
-  const RouterSizes sizes{.hidden_size = kHidden, .num_experts = 4};
+  const RouterSizes sizes{.hidden_size = kWidth, .num_experts = 4};
   RandomStream random(1, "gates");
   Router first(spec, sizes, random), second(spec, sizes, first);
   const Tensor x = some_stream();

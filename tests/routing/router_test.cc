@@ -16,7 +16,7 @@
 namespace gatewright {
 namespace {
 
-constexpr RouterSizes kSizes{.hidden_size = 16, .num_experts = 8};
+constexpr RouterSizes kSixteenByEight{.hidden_size = 16, .num_experts = 8};
 
 /// Every registered selector with its settings, as far as a router of so many experts can have them.
 std::vector<choice::Case> possible_cases(int64_t num_experts) {
@@ -28,7 +28,7 @@ std::vector<choice::Case> possible_cases(int64_t num_experts) {
   return result;
 }
 
-Router router_of(const RouterSpec& spec, const RouterSizes& sizes = kSizes, uint64_t seed = 1) {
+Router router_of(const RouterSpec& spec, const RouterSizes& sizes = kSixteenByEight, uint64_t seed = 1) {
   RandomStream random(seed, "router");
   return Router(spec, sizes, random);
 }
@@ -43,12 +43,6 @@ std::vector<Piece> all_balance_terms() {
   }
   return terms;
 }
-
-/// A scorer whose logits are its input.
-struct Echo final : Scorer {
-  Tensor logits(const Tensor& hidden, const RoutingContext&) override { return hidden; }
-  void collect(ParameterList&, const std::string&) const override {}
-};
 
 TEST(Router, OfPlainPiecesIsComputedByHand) {
   Router router(std::make_unique<Echo>(), std::make_unique<choice::TopK>(2), choice::Activation::kSoftmax,

@@ -7,11 +7,11 @@
 #include <vector>
 
 #include "gatewright/routing/router.h"
+#include "tests/random_tensors.h"
 #include "tests/routing/choice/random_choice.h"
 
 namespace gatewright {
 
-using choice::error_of;
 using choice::Given;
 
 inline Tensor tensor(const std::vector<float>& values, at::IntArrayRef shape) {
@@ -20,10 +20,6 @@ inline Tensor tensor(const std::vector<float>& values, at::IntArrayRef shape) {
 inline Tensor tensor(const choice::Table& table) {
   return tensor(table.values, {table.num_tokens, table.num_experts});
 }
-inline Tensor normals(at::IntArrayRef shape, RandomStream& random) {
-  return normal_parameter(shape, 1.0, random).detach();
-}
-inline Tensor leaf(const Tensor& t) { return t.detach().clone().set_requires_grad(true); }
 
 inline choice::ScoreRows rows_of(const Tensor& table) {
   return {.values = {table.data_ptr<float>(), static_cast<size_t>(table.numel())},
@@ -34,13 +30,6 @@ inline choice::ScoreRows rows_of(const Tensor& table) {
 inline std::vector<float> to_floats(const Tensor& t) {
   const Tensor plain = t.detach().to(at::kFloat).contiguous();
   return {plain.data_ptr<float>(), plain.data_ptr<float>() + plain.numel()};
-}
-
-/// The largest |a - b| / (1 + |b|).
-inline double difference(const Tensor& a, const Tensor& b) {
-  if (a.numel() == 0) return 0;
-  const Tensor x = a.detach().to(at::kDouble), y = b.detach().to(at::kDouble);
-  return ((x - y).abs() / (1 + y.abs())).max().item<double>();
 }
 
 /// The slope of a scalar function at each entry of x, by central differences; x is float64.
@@ -65,6 +54,12 @@ inline Tensor gradient(const Tensor& x, const std::function<Tensor(const Tensor&
   f(at).backward();
   return at.grad();
 }
+
+/// A scorer whose logits are its input.
+struct Echo final : Scorer {
+  Tensor logits(const Tensor& hidden, const RoutingContext&) override { return hidden; }
+  void collect(ParameterList&, const std::string&) const override {}
+};
 
 inline RouterSpec spec_of(const std::string& scorer, const std::string& selector,
                           const Given& selector_values = {}) {

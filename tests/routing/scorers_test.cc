@@ -14,7 +14,7 @@
 namespace gatewright {
 namespace {
 
-constexpr RouterSizes kSizes{.hidden_size = 6, .num_experts = 5};
+constexpr RouterSizes kSixByFive{.hidden_size = 6, .num_experts = 5};
 
 /// The parameter whose name ends so.
 Tensor parameter(const Scorer& scorer, const std::string& name) {
@@ -46,7 +46,7 @@ TEST(EveryScorer, IsRegisteredUnderTheNameThatRecipesUse) {
 
 TEST(EveryScorer, NamesTheWidthThatItReads) {
   for (const std::string& name : scorers().names()) {
-    const auto scorer = make_scorer(name, kSizes);
+    const auto scorer = make_scorer(name, kSixByFive);
     ParameterList list;
     scorer->collect(list, "gate");
     if (list.empty()) continue;
@@ -60,7 +60,7 @@ TEST(EveryScorer, NamesTheWidthThatItReads) {
 
 TEST(EveryScorer, GivesALogitForEachTokenAndExpert) {
   for (const std::string& name : scorers().names()) {
-    const auto scorer = make_scorer(name, kSizes);
+    const auto scorer = make_scorer(name, kSixByFive);
     for (int64_t num_tokens : {0, 1, 70}) {
       RandomStream random(1, "hidden");
       const Tensor ids = at::arange(num_tokens, at::kLong);
@@ -75,7 +75,7 @@ TEST(EveryScorer, GivesALogitForEachTokenAndExpert) {
 TEST(EveryScorer, NamesItsParametersDifferently) {
   for (const std::string& name : scorers().names()) {
     ParameterList list;
-    make_scorer(name, kSizes)->collect(list, "model.layers.0.mlp.gate");
+    make_scorer(name, kSixByFive)->collect(list, "model.layers.0.mlp.gate");
     std::set<std::string> names;
     for (const NamedTensor& p : list) {
       names.insert(p.name);
@@ -89,8 +89,8 @@ TEST(EveryScorer, NamesItsParametersDifferently) {
 TEST(EveryScorer, StartsFromTheSameWeightsForTheSameStream) {
   for (const std::string& name : scorers().names()) {
     ParameterList first, second;
-    make_scorer(name, kSizes, {}, 4)->collect(first, "gate");
-    make_scorer(name, kSizes, {}, 4)->collect(second, "gate");
+    make_scorer(name, kSixByFive, {}, 4)->collect(first, "gate");
+    make_scorer(name, kSixByFive, {}, 4)->collect(second, "gate");
     ASSERT_EQ(first.size(), second.size());
     for (size_t i = 0; i < first.size(); ++i)
       EXPECT_TRUE(at::equal(first[i].tensor, second[i].tensor)) << name;
@@ -106,7 +106,7 @@ TEST(EveryScorer, HasTheGradientOfItsLogitsForEveryParameterAndTheInput) {
     if (name == "linear") given = {{"bias", true}, {"init", 0.5}};
     if (name == "mixture") given = {{"init", 0.5}};
     if (name == "recurrent") given = {{"recurrent_size", int64_t{3}}, {"init", 0.5}};
-    const auto scorer = make_scorer(name, kSizes, given);
+    const auto scorer = make_scorer(name, kSixByFive, given);
     ParameterList list;
     scorer->collect(list, "gate");
     Tensor input = leaf(hidden);
@@ -235,12 +235,6 @@ TEST(RandomScorer, IsNormalAndNewAtEachCall) {
             }),
             "layer 2: the scorer random needs a random stream");
 }
-
-/// A scorer whose logits are its input.
-struct Echo final : Scorer {
-  Tensor logits(const Tensor& hidden, const RoutingContext&) override { return hidden; }
-  void collect(ParameterList&, const std::string&) const override {}
-};
 
 TEST(Jitter, MultipliesByUniformNoiseInTrainingOnly) {
   Jitter jitter(std::make_unique<Echo>(), 0.1);

@@ -16,7 +16,7 @@ namespace {
 
 using Words = std::vector<std::string>;
 
-Words scan(std::string_view text) {
+Words gpt2_words(std::string_view text) {
   Words words;
   for (Gpt2Scanner scanner(text); !scanner.done();) words.emplace_back(scanner.next());
   return words;
@@ -57,7 +57,7 @@ class Pattern {
 };
 
 // PCRE2's \s also takes U+180E, which left White_Space in Unicode 6.3.
-const std::string kSpace =
+const std::string kOtherSpace =
     R"(\t-\r \x{85}\x{A0}\x{1680}\x{2000}-\x{200A}\x{2028}\x{2029}\x{202F}\x{205F}\x{3000})";
 
 double unicode_version_of_pcre2() {
@@ -73,39 +73,41 @@ std::string character(uint32_t code) {
 }
 
 TEST(Gpt2Scanner, CutsAsGpt2Does) {
-  EXPECT_EQ(scan("Hello world"), (Words{"Hello", " world"}));
-  EXPECT_EQ(scan("we'll say it's 42nd!?"), (Words{"we", "'ll", " say", " it", "'s", " 42", "nd", "!?"}));
-  EXPECT_EQ(scan("a  b"), (Words{"a", " ", " b"}));
-  EXPECT_EQ(scan("a \n\n b"), (Words{"a", " \n\n", " b"}));
-  EXPECT_EQ(scan("a\n\nb"), (Words{"a", "\n", "\n", "b"}));
-  EXPECT_EQ(scan("end  "), (Words{"end", "  "}));
-  EXPECT_EQ(scan(""), Words{});
+  EXPECT_EQ(gpt2_words("Hello world"), (Words{"Hello", " world"}));
+  EXPECT_EQ(gpt2_words("we'll say it's 42nd!?"),
+            (Words{"we", "'ll", " say", " it", "'s", " 42", "nd", "!?"}));
+  EXPECT_EQ(gpt2_words("a  b"), (Words{"a", " ", " b"}));
+  EXPECT_EQ(gpt2_words("a \n\n b"), (Words{"a", " \n\n", " b"}));
+  EXPECT_EQ(gpt2_words("a\n\nb"), (Words{"a", "\n", "\n", "b"}));
+  EXPECT_EQ(gpt2_words("end  "), (Words{"end", "  "}));
+  EXPECT_EQ(gpt2_words(""), Words{});
 }
 
 TEST(Gpt2Scanner, TakesContractionsOnlyWhereAWordBegins) {
-  EXPECT_EQ(scan("'street"), (Words{"'s", "treet"}));
-  EXPECT_EQ(scan(" 's"), (Words{" '", "s"}));
-  EXPECT_EQ(scan("!'s"), (Words{"!'", "s"}));
-  EXPECT_EQ(scan("I'LL"), (Words{"I", "'", "LL"}));
-  EXPECT_EQ(scan("'l'"), (Words{"'", "l", "'"}));
+  EXPECT_EQ(gpt2_words("'street"), (Words{"'s", "treet"}));
+  EXPECT_EQ(gpt2_words(" 's"), (Words{" '", "s"}));
+  EXPECT_EQ(gpt2_words("!'s"), (Words{"!'", "s"}));
+  EXPECT_EQ(gpt2_words("I'LL"), (Words{"I", "'", "LL"}));
+  EXPECT_EQ(gpt2_words("'l'"), (Words{"'", "l", "'"}));
 }
 
 TEST(Gpt2Scanner, KnowsLettersNumbersAndSpacesOfOtherScripts) {
-  EXPECT_EQ(scan("Größe в ٣٤"), (Words{"Größe", " в", " ٣٤"}));
-  EXPECT_EQ(scan("日本\u3000\u3000語"), (Words{"日本", "\u3000", "\u3000", "語"}));
-  EXPECT_EQ(scan("x² ½"), (Words{"x", "²", " ½"}));
+  EXPECT_EQ(gpt2_words("Größe в ٣٤"), (Words{"Größe", " в", " ٣٤"}));
+  EXPECT_EQ(gpt2_words("日本\u3000\u3000語"), (Words{"日本", "\u3000", "\u3000", "語"}));
+  EXPECT_EQ(gpt2_words("x² ½"), (Words{"x", "²", " ½"}));
 }
 
 TEST(Gpt2Scanner, TakesInvalidBytesForSymbols) {
-  EXPECT_EQ(scan("a\xFF\xFE b"), (Words{"a", "\xFF\xFE", " b"}));
-  EXPECT_EQ(scan("\xC3"), (Words{"\xC3"}));                              // cut off
-  EXPECT_EQ(scan("a\xC0\x80z"), (Words{"a", "\xC0\x80", "z"}));          // overlong
-  EXPECT_EQ(scan("a\xED\xA0\x80z"), (Words{"a", "\xED\xA0\x80", "z"}));  // a surrogate
+  EXPECT_EQ(gpt2_words("a\xFF\xFE b"), (Words{"a", "\xFF\xFE", " b"}));
+  EXPECT_EQ(gpt2_words("\xC3"), (Words{"\xC3"}));                              // cut off
+  EXPECT_EQ(gpt2_words("a\xC0\x80z"), (Words{"a", "\xC0\x80", "z"}));          // overlong
+  EXPECT_EQ(gpt2_words("a\xED\xA0\x80z"), (Words{"a", "\xED\xA0\x80", "z"}));  // a surrogate
 }
 
 TEST(Gpt2Scanner, HasTheClassesOfPcre2ForEveryCodePoint) {
   if (unicode_version_of_pcre2() > 16) GTEST_SKIP() << "PCRE2 is newer than our tables of Unicode 16";
-  const Pattern letter(R"(\p{L})"), number(R"(\p{N})"), unassigned(R"(\p{Cn})"), space("[" + kSpace + "]");
+  const Pattern letter(R"(\p{L})"), number(R"(\p{N})"), unassigned(R"(\p{Cn})"),
+      space("[" + kOtherSpace + "]");
   for (uint32_t code = 0; code < CharacterClassTable::kCodePoints; ++code) {
     if (code >= 0xD800 && code < 0xE000) continue;
     const std::string text = character(code);
@@ -140,13 +142,14 @@ std::string random_text(RandomStream& random, const Pattern& assigned) {
 
 TEST(Gpt2Scanner, AgreesWithThePatternOnRandomText) {
   if (unicode_version_of_pcre2() > 16) GTEST_SKIP() << "PCRE2 is newer than our tables of Unicode 16";
-  const Pattern pattern(R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^)" + kSpace + R"(\p{L}\p{N}]+|[)" +
-                        kSpace + "]+(?![^" + kSpace + "])|[" + kSpace + "]+");
+  const Pattern pattern(R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^)" + kOtherSpace +
+                        R"(\p{L}\p{N}]+|[)" + kOtherSpace + "]+(?![^" + kOtherSpace + "])|[" + kOtherSpace +
+                        "]+");
   const Pattern assigned(R"(\P{Cn})");
   RandomStream random(3, "scanner");
   for (int round = 0; round < 20'000; ++round) {
     const std::string text = random_text(random, assigned);
-    ASSERT_EQ(scan(text), pattern.matches(text)) << text;
+    ASSERT_EQ(gpt2_words(text), pattern.matches(text)) << text;
   }
 }
 
@@ -159,8 +162,8 @@ TEST(Gpt2Scanner, CutsInvalidTextWhereItWouldCutSymbols) {
       text += broken ? '\xFF' : "a 1.\n'"[random.below(6)];
       symbols += broken ? '#' : text.back();
     }
-    Words expected = scan(symbols);
-    const Words found = scan(text);
+    Words expected = gpt2_words(symbols);
+    const Words found = gpt2_words(text);
     ASSERT_EQ(found.size(), expected.size());
     for (size_t i = 0; i < found.size(); ++i) EXPECT_EQ(found[i].size(), expected[i].size());
   }
@@ -175,7 +178,7 @@ TEST(Gpt2Scanner, FindsTheSameWordsFromAnyBorder) {
     Words words;
     for (Gpt2Scanner scanner(text); scanner.position() < border;) words.emplace_back(scanner.next());
     for (Gpt2Scanner scanner(text, border); !scanner.done();) words.emplace_back(scanner.next());
-    ASSERT_EQ(words, scan(text)) << text << " cut at " << border;
+    ASSERT_EQ(words, gpt2_words(text)) << text << " cut at " << border;
   }
 }
 

@@ -17,7 +17,7 @@ std::string normal(const Json& json, std::string_view text) {
   std::string buffer;
   return std::string(Normalizer(json, "t").apply(text, buffer));
 }
-Json sequence(Json steps) { return {{"type", "Sequence"}, {"normalizers", std::move(steps)}}; }
+Json normalizers(Json steps) { return {{"type", "Sequence"}, {"normalizers", std::move(steps)}}; }
 
 TEST(Normalizer, BringsTextIntoNormalForms) {
   EXPECT_EQ(normal({{"type", "NFC"}}, "e\u0301 \u212B"), "\u00E9 \u00C5");
@@ -87,7 +87,7 @@ TEST(Normalizer, ComposesPartByPartAsTheWhole) {
 
 TEST(Normalizer, ChangesCaseAndAccents) {
   EXPECT_EQ(normal({{"type", "Lowercase"}}, "ÄB\u0130\xFF"), "äbi\u0307\xFF");
-  EXPECT_EQ(normal(sequence({{{"type", "NFD"}}, {{"type", "StripAccents"}}}), "\u00C9t\u00E9"), "Ete");
+  EXPECT_EQ(normal(normalizers({{{"type", "NFD"}}, {{"type", "StripAccents"}}}), "\u00C9t\u00E9"), "Ete");
   EXPECT_EQ(normal({{"type", "Strip"}, {"strip_left", true}, {"strip_right", false}}, " \u00A0a "), "a ");
   EXPECT_EQ(normal({{"type", "Strip"}}, " \n "), "");
 }
@@ -96,7 +96,7 @@ TEST(Normalizer, ReplacesAndPrepends) {
   const Json spaces = {{"type", "Replace"}, {"pattern", {{"String", " "}}}, {"content", "_"}};
   const Json runs = {{"type", "Replace"}, {"pattern", {{"Regex", "a+"}}}, {"content", "b"}};
   const Json prefix = {{"type", "Prepend"}, {"prepend", "_"}};
-  EXPECT_EQ(normal(sequence({prefix, spaces}), "x  y"), "_x__y");
+  EXPECT_EQ(normal(normalizers({prefix, spaces}), "x  y"), "_x__y");
   EXPECT_EQ(normal(prefix, ""), "");
   EXPECT_EQ(normal(runs, "aacaXa"), "bcbXb");
 }
@@ -155,10 +155,10 @@ TEST(HostileNormalizer, StepsThatGrowTheTextWithoutEndAreStopped) {
   Json steps = Json::array();
   for (int i = 0; i < 60; ++i)
     steps.push_back({{"type", "Replace"}, {"pattern", {{"String", "a"}}}, {"content", "aa"}});
-  EXPECT_NE(error_of([&] { normal(sequence(steps), "a"); }).find("the normaliser makes more than"),
+  EXPECT_NE(error_of([&] { normal(normalizers(steps), "a"); }).find("the normaliser makes more than"),
             std::string::npos);
   Json deep = {{"type", "NFC"}};
-  for (int i = 0; i < 20; ++i) deep = sequence(Json::array({deep}));
+  for (int i = 0; i < 20; ++i) deep = normalizers(Json::array({deep}));
   EXPECT_NE(error_of([&] { normal(deep, "a"); }).find("has too many parts"), std::string::npos);
 }
 

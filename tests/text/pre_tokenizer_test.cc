@@ -22,7 +22,7 @@ Words cut(const Json& json, std::string_view text, bool begins = true) {
 Json split(const char* kind, const char* pattern, const char* behavior, bool invert = false) {
   return {{"type", "Split"}, {"pattern", {{kind, pattern}}}, {"behavior", behavior}, {"invert", invert}};
 }
-Json sequence(Json parts) { return {{"type", "Sequence"}, {"pretokenizers", std::move(parts)}}; }
+Json pre_tokenizers(Json parts) { return {{"type", "Sequence"}, {"pretokenizers", std::move(parts)}}; }
 
 TEST(PreTokenizer, SplitsByEveryBehaviour) {
   EXPECT_EQ(cut(split("String", "-", "Removed"), "a-b--c"), (Words{"a", "b", "c"}));
@@ -51,7 +51,7 @@ TEST(PreTokenizer, KnowsTheCategoriesOfUnicode16) {
 TEST(PreTokenizer, CutsForBertAtWhiteSpaceAndThenAtPunctuation) {
   const Json bert = {{"type", "BertPreTokenizer"}};
   const Json steps =
-      sequence({{{"type", "WhitespaceSplit"}}, {{"type", "Punctuation"}, {"behavior", "Isolated"}}});
+      pre_tokenizers({{{"type", "WhitespaceSplit"}}, {{"type", "Punctuation"}, {"behavior", "Isolated"}}});
   RandomStream random(17, "bert");
   for (int round = 0; round < 2000; ++round) {
     std::string text;
@@ -67,9 +67,9 @@ TEST(PreTokenizer, CutsForBertAtWhiteSpaceAndThenAtPunctuation) {
 }
 
 TEST(PreTokenizer, CutsInARow) {
-  EXPECT_EQ(
-      cut(sequence({split("Regex", "\\p{N}{1,3}", "Isolated"), split("String", "a", "Isolated")}), "xa1234a"),
-      (Words{"x", "a", "123", "4", "a"}));
+  EXPECT_EQ(cut(pre_tokenizers({split("Regex", "\\p{N}{1,3}", "Isolated"), split("String", "a", "Isolated")}),
+                "xa1234a"),
+            (Words{"x", "a", "123", "4", "a"}));
 }
 
 TEST(PreTokenizer, MarksSpaces) {

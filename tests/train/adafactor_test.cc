@@ -4,21 +4,16 @@
 
 #include <cmath>
 
-#include "../layers/random_tensors.h"
+#include "tests/random_tensors.h"
 
 namespace gatewright {
 namespace {
 
-ParameterList random_parameters(uint64_t seed) {
+ParameterList adafactor_parameters(uint64_t seed) {
   RandomStream random(seed, "adafactor");
   return {{"stack", leaf(normals({3, 11, 7}, random)), true},
           {"matrix", leaf(normals({20, 9}, random) * 1e-5), true},
           {"norm", leaf(normals({13}, random)), false}};
-}
-
-void set_gradients(ParameterList& parameters, uint64_t seed) {
-  RandomStream random(seed, "gradients");
-  for (NamedTensor& p : parameters) p.tensor.mutable_grad() = normals(p.tensor.sizes(), random);
 }
 
 double rms(const Tensor& x) { return x.square().mean().sqrt().item<double>(); }
@@ -52,7 +47,7 @@ class Reference {
 };
 
 TEST(Adafactor, FollowsTheAlgorithmInFloat64AndTakesAStackForMatrices) {
-  ParameterList list = random_parameters(1);
+  ParameterList list = adafactor_parameters(1);
   Adafactor optimiser(list, {});
   std::vector<Reference> references;
   for (int64_t e = 0; e < 3; ++e) references.emplace_back(list[0].tensor[e]);
@@ -73,7 +68,7 @@ TEST(Adafactor, FollowsTheAlgorithmInFloat64AndTakesAStackForMatrices) {
 }
 
 TEST(Adafactor, KeepsRowsAndColumnsInPlaceOfMatrices) {
-  const ParameterList state = Adafactor(random_parameters(2), {}).state();
+  const ParameterList state = Adafactor(adafactor_parameters(2), {}).state();
   ASSERT_EQ(state.size(), 5u);
   EXPECT_EQ(state[0].name, "stack.row_moment");
   EXPECT_EQ(state[0].tensor.sizes(), (at::IntArrayRef{3, 11}));

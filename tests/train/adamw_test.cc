@@ -4,21 +4,16 @@
 
 #include <cmath>
 
-#include "../layers/random_tensors.h"
 #include "gatewright/base/error.h"
 #include "gatewright/base/parallel.h"
+#include "tests/random_tensors.h"
 
 namespace gatewright {
 namespace {
 
-ParameterList random_parameters(uint64_t seed) {
+ParameterList adamw_parameters(uint64_t seed) {
   RandomStream random(seed, "adamw");
   return {{"weight", leaf(normals({101, 173}, random)), true}, {"norm", leaf(normals({33}, random)), false}};
-}
-
-void set_gradients(ParameterList& parameters, uint64_t seed) {
-  RandomStream random(seed, "gradients");
-  for (NamedTensor& p : parameters) p.tensor.mutable_grad() = normals(p.tensor.sizes(), random);
 }
 
 TEST(AdamW, FirstStepMovesByTheLearningRateAfterTheDecay) {
@@ -32,7 +27,7 @@ TEST(AdamW, FirstStepMovesByTheLearningRateAfterTheDecay) {
 }
 
 TEST(AdamW, FollowsTheFormulaInFloat64OverManySteps) {
-  ParameterList list = random_parameters(1);
+  ParameterList list = adamw_parameters(1);
   AdamW optimiser(list, {});
   std::vector<Tensor> p, m, v;
   for (const NamedTensor& entry : list) {
@@ -56,7 +51,7 @@ TEST(AdamW, FollowsTheFormulaInFloat64OverManySteps) {
 
 TEST(AdamW, GoesOnFromASavedStateBitForBitWithAnyNumberOfThreads) {
   const int threads = num_threads();
-  ParameterList list = random_parameters(2);
+  ParameterList list = adamw_parameters(2);
   AdamW whole(list, {});
   set_gradients(list, 1);
   whole.step(1e-3);
@@ -74,7 +69,7 @@ TEST(AdamW, GoesOnFromASavedStateBitForBitWithAnyNumberOfThreads) {
 }
 
 TEST(AdamW, RefusesAStateWithoutOneOfItsTensors) {
-  AdamW optimiser(random_parameters(3), {});
+  AdamW optimiser(adamw_parameters(3), {});
   ParameterList state = optimiser.state();
   state.pop_back();
   try {

@@ -69,11 +69,6 @@ log_every = 1
 
 const std::vector<std::string> kRouters = {"train.parameters=routers"};
 
-TrainOutcome train(const fs::path& out, const Recipe& recipe) {
-  Recorder events;
-  return train_model({.recipe = recipe, .out = out}, small_corpus(), events);
-}
-
 Batch one_batch() {
   RandomStream random(3, "batch");
   std::vector<int64_t> tokens(4 * 17);
@@ -191,24 +186,6 @@ TEST_P(InitOfFamily, HasTheGradientsOfItsRouters) {
 }
 
 // --- whole trainings ---
-
-/// Stops after a step, as Ctrl-C does to the process.
-struct PowerCut : std::exception {};
-class CutAt : public Recorder {
- public:
-  explicit CutAt(int64_t step) : step_(step) {}
-  void metrics(const OrderedJson& row) override {
-    if (row["step"] == step_) throw PowerCut();
-  }
-
- private:
-  int64_t step_;
-};
-
-void train_until_cut(const fs::path& out, const Recipe& recipe, int64_t step) {
-  CutAt events(step);
-  EXPECT_THROW(train_model({.recipe = recipe, .out = out}, small_corpus(), events), PowerCut);
-}
 
 TEST(Init, GoesOnBitForBitWithTheTrainedPartOfTheWeightsInTheCheckpoint) {
   const TemporaryFolder folder;

@@ -9,7 +9,7 @@
 namespace gatewright {
 namespace {
 
-std::unique_ptr<Objective> make(const std::string& name, const std::map<std::string, Value>& given) {
+std::unique_ptr<Objective> objective_of(const std::string& name, const std::map<std::string, Value>& given) {
   const auto& entry = objectives().at(name);
   return entry.make(Values(entry.spec.parameters, given, name));
 }
@@ -32,10 +32,10 @@ TEST(NextToken, AddsTheSquareOfTheLogPartitionAndSpreadsLabels) {
     smoothed -= (0.8 * own + 0.2 / 8 * (log_p[i].sum().item<double>() - own)) / 4;
     z += std::pow(log_z[i].item<double>(), 2) / 4;
   }
-  const auto fused = make("next_token", {})->value({t.hidden}, t.head, t.targets);
+  const auto fused = objective_of("next_token", {})->value({t.hidden}, t.head, t.targets);
   EXPECT_NEAR(fused.loss.item<double>(), plain, 1e-5);
-  const auto both =
-      make("next_token", {{"label_smoothing", 0.2}, {"z_loss", 0.01}})->value({t.hidden}, t.head, t.targets);
+  const auto both = objective_of("next_token", {{"label_smoothing", 0.2}, {"z_loss", 0.01}})
+                        ->value({t.hidden}, t.head, t.targets);
   EXPECT_NEAR(both.cross_entropy.item<double>(), plain, 1e-5);
   EXPECT_NEAR(both.loss.item<double>(), smoothed + 0.01 * z, 1e-5);
 }
@@ -43,7 +43,7 @@ TEST(NextToken, AddsTheSquareOfTheLogPartitionAndSpreadsLabels) {
 TEST(NextToken, HasNoLossWithoutTargets) {
   const Text t;
   const auto value =
-      make("next_token", {{"z_loss", 1.0}})->value({t.hidden}, t.head, at::full({6}, -1, at::kLong));
+      objective_of("next_token", {{"z_loss", 1.0}})->value({t.hidden}, t.head, at::full({6}, -1, at::kLong));
   EXPECT_EQ(value.loss.item<double>(), 0);
 }
 

@@ -10,7 +10,7 @@ namespace {
 using testing::HasSubstr;
 using testing::Not;
 
-const std::string kRecipe = R"(
+const std::string kPlainRecipe = R"(
 [model]
 vocab_size = 512
 hidden_size = 32
@@ -30,7 +30,7 @@ steps = 10
 
 std::string problem_of(const std::vector<std::string>& settings) {
   try {
-    make_recipe(kRecipe, "r.toml", settings);
+    make_recipe(kPlainRecipe, "r.toml", settings);
   } catch (const UsageError& e) {
     return e.what();
   }
@@ -71,7 +71,7 @@ TEST(RecipeMessages, CountAWrongNameOnce) {
 }
 
 TEST(RecipeMessages, TellWhatIsWrongWithAllLayersOnce) {
-  const std::string recipe = kRecipe + "[[layers]]\nat = [0]\n[layers.routing]\ntop_p = 0.1\n";
+  const std::string recipe = kPlainRecipe + "[[layers]]\nat = [0]\n[layers.routing]\ntop_p = 0.1\n";
   try {
     make_recipe(recipe, "r.toml", {"routing.widht=3"});
     FAIL();

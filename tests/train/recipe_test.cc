@@ -18,7 +18,7 @@ using testing::HasSubstr;
 using testing::Not;
 using testing::StartsWith;
 
-const std::string kRecipe = R"(seed = 3
+const std::string kWholeRecipe = R"(seed = 3
 [model]
 vocab_size = 300
 hidden_size = 32
@@ -45,7 +45,7 @@ std::string problems_of(const std::string& text, const std::vector<std::string>&
 }
 
 TEST(Recipe, SaysWhichModelIsTrainedHow) {
-  const Recipe recipe = make_recipe(kRecipe, "r.toml");
+  const Recipe recipe = make_recipe(kWholeRecipe, "r.toml");
   EXPECT_EQ(recipe.seed, 3u);
   EXPECT_EQ(recipe.model.vocab_size, 300);
   EXPECT_EQ(recipe.model.num_layers(), 2);
@@ -122,12 +122,12 @@ weight = 1
 }
 
 TEST(Recipe, OneProblemIsOneLine) {
-  EXPECT_EQ(problems_of(kRecipe + "stepps = 3\n"),
+  EXPECT_EQ(problems_of(kWholeRecipe + "stepps = 3\n"),
             "r.toml:14: train.stepps is not a key of [train], did you mean 'steps'?");
 }
 
 TEST(Recipe, ManyProblemsAreCutWithTheirNumber) {
-  std::string text = kRecipe;
+  std::string text = kWholeRecipe;
   for (int i = 0; i < 50; ++i) text += "nonsense" + std::to_string(i) + " = 1\n";
   const std::string message = problems_of(text);
   EXPECT_THAT(message, AllOf(StartsWith("r.toml has 50 problems:"), HasSubstr("and 40 more")));
@@ -144,23 +144,24 @@ TEST(Recipe, TextThatIsNoTomlIsNamedWithItsLine) {
 
 TEST(Recipe, ValuesOfTypesThatRecipesDoNotHaveAreNamed) {
   EXPECT_THAT(problems_of("seed = 1979-05-27\n"), HasSubstr("r.toml:1: seed has a value of a type"));
-  EXPECT_THAT(problems_of(kRecipe + "steps_ = [1, \"a\"]\n"),
+  EXPECT_THAT(problems_of(kWholeRecipe + "steps_ = [1, \"a\"]\n"),
               HasSubstr("r.toml:14: train.steps_ has a value of a type"));
-  EXPECT_THAT(problems_of(kRecipe + "[[train.more]]\n"), HasSubstr("more"));
+  EXPECT_THAT(problems_of(kWholeRecipe + "[[train.more]]\n"), HasSubstr("more"));
   EXPECT_THAT(problems_of("[[model]]\nhidden_size = 32\n"),
               HasSubstr("[[model]]: one table [model] was expected"));
 }
 
 TEST(Recipe, NumbersMustBeFiniteAndInRange) {
   for (const char* value : {"nan", "inf", "-inf", "0", "0.0", "-1e-9", "10.5", "1e300"})
-    EXPECT_THAT(problems_of(kRecipe + "learning_rate = " + value + "\n"),
+    EXPECT_THAT(problems_of(kWholeRecipe + "learning_rate = " + value + "\n"),
                 StartsWith("r.toml:14: train.learning_rate must be"))
         << value;
   for (const char* value : {"1", "10", "1e-12"})
-    EXPECT_NO_THROW(make_recipe(kRecipe + "learning_rate = " + value + "\n", "r.toml")) << value;
-  EXPECT_THAT(problems_of(kRecipe + "beta1 = 1\n"), HasSubstr("train.beta1 must be in [0, 1), got 1"));
-  EXPECT_THAT(problems_of(kRecipe + "batch_size = 9223372036854775807\n"), HasSubstr("train.batch_size"));
-  EXPECT_THAT(problems_of(kRecipe + "batch_size = 2.5\n"), HasSubstr("must be a whole number, got 2.5"));
+    EXPECT_NO_THROW(make_recipe(kWholeRecipe + "learning_rate = " + value + "\n", "r.toml")) << value;
+  EXPECT_THAT(problems_of(kWholeRecipe + "beta1 = 1\n"), HasSubstr("train.beta1 must be in [0, 1), got 1"));
+  EXPECT_THAT(problems_of(kWholeRecipe + "batch_size = 9223372036854775807\n"),
+              HasSubstr("train.batch_size"));
+  EXPECT_THAT(problems_of(kWholeRecipe + "batch_size = 2.5\n"), HasSubstr("must be a whole number, got 2.5"));
   EXPECT_THAT(problems_of("seed = -1\n"), HasSubstr("seed must be"));
 }
 
@@ -173,17 +174,17 @@ TEST(Recipe, ContradictionsAreNamed) {
               HasSubstr("neither model.dense_width (a dense model) nor"));
   EXPECT_THAT(problems_of("[model]\ndense_width = 64\n[balance.switch]\nweight = 1\n"),
               HasSubstr("[balance] is for routed layers"));
-  EXPECT_THAT(problems_of(kRecipe, {"routing.top_k=5"}), AllOf(HasSubstr("5"), HasSubstr("4")));
-  EXPECT_THAT(problems_of(kRecipe, {"model.num_heads=5"}),
+  EXPECT_THAT(problems_of(kWholeRecipe, {"routing.top_k=5"}), AllOf(HasSubstr("5"), HasSubstr("4")));
+  EXPECT_THAT(problems_of(kWholeRecipe, {"model.num_heads=5"}),
               HasSubstr("model.hidden_size = 32 is no multiple of model.num_heads = 5"));
-  EXPECT_THAT(problems_of(kRecipe, {"model.num_kv_heads=3"}), HasSubstr("num_key_value_heads = 3"));
-  EXPECT_THAT(problems_of("sede = 1\n" + kRecipe + "stpes = 3\n", {"routing.top_k=5"}),
+  EXPECT_THAT(problems_of(kWholeRecipe, {"model.num_kv_heads=3"}), HasSubstr("num_key_value_heads = 3"));
+  EXPECT_THAT(problems_of("sede = 1\n" + kWholeRecipe + "stpes = 3\n", {"routing.top_k=5"}),
               AllOf(HasSubstr("sede"), HasSubstr("stpes"), HasSubstr("top_k = 5 of 4 experts")))
       << "beside problems of other tables";
 }
 
 TEST(Recipe, LayersMayDiffer) {
-  const Recipe recipe = make_recipe(kRecipe + R"(
+  const Recipe recipe = make_recipe(kWholeRecipe + R"(
 [[layers]]
 at = [0]
 dense_width = 48
@@ -201,12 +202,13 @@ top_p = 0.6
   EXPECT_EQ(recipe.model.layers[1].num_experts, 8);
   EXPECT_EQ(recipe.model.layers[1].experts.values.integer("width"), 16) << "what is not said anew stays";
   EXPECT_EQ(recipe.model.layers[1].router.selector.name, "top_p");
-  EXPECT_THAT(problems_of(kRecipe + "[[layers]]\ndense_width = 3\n"),
+  EXPECT_THAT(problems_of(kWholeRecipe + "[[layers]]\ndense_width = 3\n"),
               HasSubstr("[layers] needs the key 'at'"));
-  EXPECT_THAT(problems_of(kRecipe + "[[layers]]\nat = [2]\n"),
+  EXPECT_THAT(problems_of(kWholeRecipe + "[[layers]]\nat = [2]\n"),
               HasSubstr("layers.at must be in [0, 1], got 2"));
-  EXPECT_THAT(problems_of(kRecipe + "[[layers]]\nat = [0]\ndense_width = 3\n[layers.routing]\ntop_k = 1\n"),
-              HasSubstr("layers.dense_width makes the layers dense, and [layers.routing] routes them"));
+  EXPECT_THAT(
+      problems_of(kWholeRecipe + "[[layers]]\nat = [0]\ndense_width = 3\n[layers.routing]\ntop_k = 1\n"),
+      HasSubstr("layers.dense_width makes the layers dense, and [layers.routing] routes them"));
 }
 
 TEST(Recipe, PresetsAreStartingPointsThatOtherKeysOverride) {
@@ -228,7 +230,7 @@ TEST(Recipe, PresetsAreStartingPointsThatOtherKeysOverride) {
 
 TEST(RecipeSettings, LieOverTheFile) {
   const Recipe recipe = make_recipe(
-      kRecipe, "r.toml",
+      kWholeRecipe, "r.toml",
       {"train.steps=200", "model.tie_word_embeddings=true", "train.learning_rate=2e-3", "train.schedule=wsd",
        "balance.switch.weight=0.5", "seed=9", "data.paths=[\"a\", \"b\"]", "train.steps=300"});
   EXPECT_EQ(recipe.train.steps, 300) << "the last one holds";
@@ -242,33 +244,35 @@ TEST(RecipeSettings, LieOverTheFile) {
 
 TEST(RecipeSettings, ReplaceAPieceTogetherWithItsParameters) {
   // top_k belongs to the selector that is replaced, whether the file names it or leaves it at its default.
-  EXPECT_EQ(make_recipe(kRecipe, "r.toml", {"routing.selector=top_p"}).model.layers[0].router.selector.name,
-            "top_p");
-  std::string named = kRecipe;
+  EXPECT_EQ(
+      make_recipe(kWholeRecipe, "r.toml", {"routing.selector=top_p"}).model.layers[0].router.selector.name,
+      "top_p");
+  std::string named = kWholeRecipe;
   named.replace(named.find("top_k = 2"), 0, "selector = \"top_k\"\n");
   EXPECT_EQ(make_recipe(named, "r.toml", {"routing.selector=min_p"}).model.layers[0].router.selector.name,
             "min_p");
-  EXPECT_THAT(problems_of(kRecipe, {"routing.selector=top_p", "routing.top_k=3"}),
+  EXPECT_THAT(problems_of(kWholeRecipe, {"routing.selector=top_p", "routing.top_k=3"}),
               HasSubstr("routing.top_k is not a key"));
 }
 
 TEST(RecipeSettings, ProblemsNameTheSetting) {
-  EXPECT_EQ(problems_of(kRecipe, {"train.step=5"}),
+  EXPECT_EQ(problems_of(kWholeRecipe, {"train.step=5"}),
             "--set train.step=5: train.step is not a key of [train], did you mean 'steps'?");
-  EXPECT_THAT(problems_of(kRecipe, {"train.steps=many"}),
+  EXPECT_THAT(problems_of(kWholeRecipe, {"train.steps=many"}),
               HasSubstr("--set train.steps=many: train.steps must be a whole number, got \"many\""));
-  EXPECT_THAT(problems_of(kRecipe, {"train.steps=1", "train.steps=-1"}), HasSubstr("--set train.steps=-1"));
-  EXPECT_THAT(problems_of(kRecipe, {"trian.steps=1"}), HasSubstr("did you mean 'train'?"));
+  EXPECT_THAT(problems_of(kWholeRecipe, {"train.steps=1", "train.steps=-1"}),
+              HasSubstr("--set train.steps=-1"));
+  EXPECT_THAT(problems_of(kWholeRecipe, {"trian.steps=1"}), HasSubstr("did you mean 'train'?"));
   for (const char* wrong : {"train.steps", "=5", ""})
-    EXPECT_THAT(problems_of(kRecipe, {wrong}), HasSubstr("KEY=VALUE was expected"));
+    EXPECT_THAT(problems_of(kWholeRecipe, {wrong}), HasSubstr("KEY=VALUE was expected"));
   for (const char* wrong : {"train.steps=", "train..steps=1", ".=1", "train.=1", "train.steps.more=1"})
-    EXPECT_THAT(problems_of(kRecipe, {wrong}), HasSubstr("--set ")) << wrong;
-  EXPECT_THAT(problems_of(kRecipe, {"train.steps=99999999999999999999"}), HasSubstr("train.steps"));
+    EXPECT_THAT(problems_of(kWholeRecipe, {wrong}), HasSubstr("--set ")) << wrong;
+  EXPECT_THAT(problems_of(kWholeRecipe, {"train.steps=99999999999999999999"}), HasSubstr("train.steps"));
 }
 
 TEST(RecipeSettings, OfTheSameTrainingAreEqualHoweverTheyAreSaid) {
   const auto settings = [](const std::vector<std::string>& set) {
-    return make_recipe(kRecipe, "r.toml", set).settings;
+    return make_recipe(kWholeRecipe, "r.toml", set).settings;
   };
   EXPECT_EQ(settings({}), settings({"train.steps=10"}));
   for (const char* reporting : {"train.log_every=1", "train.evaluate_every=3", "train.evaluate_tokens=5",
@@ -295,25 +299,25 @@ TEST(RecipeRefuses, NestingWithoutEnd) {
   }
   for (const std::string& text : {brackets, tables, keys + " = 1", header + "]", text_first + " = 1}"})
     EXPECT_EQ(problems_of(text), "r.toml is not a recipe: its tables are nested without end");
-  EXPECT_THAT(problems_of(kRecipe, {keys + "=1"}), HasSubstr("nested without end"));
-  EXPECT_THAT(problems_of(kRecipe, {"a=" + brackets.substr(4)}), HasSubstr("nested without end"));
+  EXPECT_THAT(problems_of(kWholeRecipe, {keys + "=1"}), HasSubstr("nested without end"));
+  EXPECT_THAT(problems_of(kWholeRecipe, {"a=" + brackets.substr(4)}), HasSubstr("nested without end"));
 }
 
 TEST(Recipe, BracketsAndDotsInTextsAndCommentsAreNoNesting) {
   const std::string dots(500, '.'), brackets(500, '[');
-  EXPECT_NO_THROW(make_recipe("# " + dots + brackets + "\n" + kRecipe + "[data]\ntokenizer = \"" + dots +
+  EXPECT_NO_THROW(make_recipe("# " + dots + brackets + "\n" + kWholeRecipe + "[data]\ntokenizer = \"" + dots +
                                   brackets + "\"\npaths = ['" + dots + brackets + "', \"\"\"\n" + brackets +
                                   "\n\\\"" + dots + "\"\"\", \"\\\"" + brackets + "\"]\n",
                               "r.toml"));
 }
 
 TEST(RecipeRefuses, ControlCharactersAndLongTextsStayOutOfMessages) {
-  const std::string message = problems_of(kRecipe + "\"a\\u001b[31m\" = 1\n");
+  const std::string message = problems_of(kWholeRecipe + "\"a\\u001b[31m\" = 1\n");
   EXPECT_EQ(message.find('\x1b'), std::string::npos) << message;
-  EXPECT_EQ(problems_of(kRecipe, {"\x1b[31m"}),
+  EXPECT_EQ(problems_of(kWholeRecipe, {"\x1b[31m"}),
             "--set ?[31m: KEY=VALUE was expected, for example --set train.steps=200");
-  EXPECT_LT(problems_of(kRecipe + std::string(1 << 20, 'a') + " = 1\n").size(), 1000u);
-  EXPECT_LT(problems_of(kRecipe + "schedule = \"" + std::string(1 << 20, 'a') + "\"\n").size(), 1000u);
+  EXPECT_LT(problems_of(kWholeRecipe + std::string(1 << 20, 'a') + " = 1\n").size(), 1000u);
+  EXPECT_LT(problems_of(kWholeRecipe + "schedule = \"" + std::string(1 << 20, 'a') + "\"\n").size(), 1000u);
 }
 
 TEST(LoadRecipe, NamesFilesThatAreNone) {
@@ -322,19 +326,20 @@ TEST(LoadRecipe, NamesFilesThatAreNone) {
   EXPECT_THAT(error_of([&] { load_recipe(folder.path()); }), HasSubstr("is a folder"));
   const auto large = folder.write("large.toml", std::string(5 << 20, '#'));
   EXPECT_THAT(error_of([&] { load_recipe(large); }), HasSubstr("large.toml is larger than"));
-  const auto file = folder.write("ok.toml", kRecipe);
-  EXPECT_EQ(load_recipe(file).settings, make_recipe(kRecipe, "r.toml").settings);
-  EXPECT_THAT(error_of([&] { load_recipe(folder.write("bad.toml", "seed = true\n" + kRecipe.substr(9))); }),
-              StartsWith((folder / "bad.toml").string() + ":1: seed must be a whole number"));
+  const auto file = folder.write("ok.toml", kWholeRecipe);
+  EXPECT_EQ(load_recipe(file).settings, make_recipe(kWholeRecipe, "r.toml").settings);
+  EXPECT_THAT(
+      error_of([&] { load_recipe(folder.write("bad.toml", "seed = true\n" + kWholeRecipe.substr(9))); }),
+      StartsWith((folder / "bad.toml").string() + ":1: seed must be a whole number"));
 }
 
 TEST(Recipe, RefusesChunksThatDoNotDivideTheSequence) {
-  EXPECT_THAT(problems_of(kRecipe, {"balance.chunk_sparsity.chunk=48", "train.sequence_length=128"}),
+  EXPECT_THAT(problems_of(kWholeRecipe, {"balance.chunk_sparsity.chunk=48", "train.sequence_length=128"}),
               HasSubstr("[chunk_sparsity] chunk = 48 must divide train.sequence_length = 128"));
 }
 
 TEST(Recipe, AlternatesRoutedAndDenseLayers) {
-  const DecoderSpec model = make_recipe(kRecipe, "r.toml",
+  const DecoderSpec model = make_recipe(kWholeRecipe, "r.toml",
                                         {"model.num_layers=5", "model.routed_every=2", "model.routed_first=1",
                                          "model.dense_width=48"})
                                 .model;
@@ -342,10 +347,10 @@ TEST(Recipe, AlternatesRoutedAndDenseLayers) {
     EXPECT_EQ(model.layers[i].routed, i % 2 == 1) << i;
     EXPECT_EQ(model.layers[i].dense_width, i % 2 == 1 ? 0 : 48) << i;
   }
-  EXPECT_THAT(problems_of(kRecipe, {"model.routed_every=3"}),
+  EXPECT_THAT(problems_of(kWholeRecipe, {"model.routed_every=3"}),
               HasSubstr("model.routed_every = 3 makes the layers between dense; model.dense_width must give "
                         "their width"));
-  EXPECT_THAT(problems_of(kRecipe, {"model.routed_first=2"}),
+  EXPECT_THAT(problems_of(kWholeRecipe, {"model.routed_first=2"}),
               HasSubstr("model.routed_first = 2 must be below model.routed_every = 1"));
 }
 

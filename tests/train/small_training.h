@@ -106,4 +106,29 @@ class Setting {
   Trainer trainer;
 };
 
+/// The machine loses its power when a line of metrics of this step is written.
+struct PowerCut : std::exception {};
+class CutAt : public Recorder {
+ public:
+  explicit CutAt(int64_t step) : step_(step) {}
+  void metrics(const OrderedJson& row) override {
+    Recorder::metrics(row);
+    if (row["step"] == step_) throw PowerCut();
+  }
+
+ private:
+  int64_t step_;
+};
+
+inline TrainOutcome train(const std::filesystem::path& out, const Recipe& recipe,
+                          const Corpus& corpus = small_corpus()) {
+  Recorder events;
+  return train_model({.recipe = recipe, .out = out}, corpus, events);
+}
+
+inline void train_until_cut(const std::filesystem::path& out, const Recipe& recipe, int64_t step) {
+  CutAt events(step);
+  EXPECT_THROW(train_model({.recipe = recipe, .out = out}, small_corpus(), events), PowerCut);
+}
+
 }  // namespace gatewright

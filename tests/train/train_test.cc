@@ -26,30 +26,6 @@ namespace fs = std::filesystem;
 const std::vector<std::string> kFinished = {"config.json", "metrics.jsonl", "model.safetensors",
                                             "tokenizer.json", "training.json"};
 
-/// The machine loses its power when a line of metrics of this step is written.
-struct PowerCut : std::exception {};
-class CutAt : public Recorder {
- public:
-  explicit CutAt(int64_t step) : step_(step) {}
-  void metrics(const OrderedJson& row) override {
-    Recorder::metrics(row);
-    if (row["step"] == step_) throw PowerCut();
-  }
-
- private:
-  int64_t step_;
-};
-
-TrainOutcome train(const fs::path& out, const Recipe& recipe, const Corpus& corpus = small_corpus()) {
-  Recorder events;
-  return train_model({.recipe = recipe, .out = out}, corpus, events);
-}
-
-void train_until_cut(const fs::path& out, const Recipe& recipe, int64_t step) {
-  CutAt events(step);
-  EXPECT_THROW(train_model({.recipe = recipe, .out = out}, small_corpus(), events), PowerCut);
-}
-
 std::vector<Json> metrics_of(const fs::path& out) {
   std::vector<Json> rows;
   std::istringstream lines(read_file(out / "metrics.jsonl"));

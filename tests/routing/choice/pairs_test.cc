@@ -62,7 +62,7 @@ TEST(Pairs, OfExpertsOrTokensThatDoNotExistAreErrors) {
 
 TEST(ValidatePairs, NamesWhatIsWrong) {
   const auto problem = [](Pairs pairs) { return error_of([&] { validate(pairs, "mine"); }); };
-  EXPECT_EQ(problem({.num_tokens = 3, .expert_begin = {0, 2, 3}, .token = {0, 2, 1}}), "");
+  validate(Pairs{.num_tokens = 3, .expert_begin = {0, 2, 3}, .token = {0, 2, 1}}, "mine");  // nothing
   EXPECT_EQ(problem({.num_tokens = 3, .expert_begin = {0, 2}, .token = {0, 2, 1}}),
             "[mine] expert_begin must run from 0 to the 3 pairs");
   EXPECT_EQ(problem({.num_tokens = 3, .expert_begin = {}, .token = {}}),

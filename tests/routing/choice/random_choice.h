@@ -11,6 +11,7 @@
 #include "gatewright/base/random.h"
 #include "gatewright/routing/choice/registry.h"
 #include "gatewright/routing/choice/weights.h"
+#include "tests/testing.h"
 
 namespace gatewright::choice {
 
@@ -146,17 +147,6 @@ inline std::vector<int64_t> random_order(int64_t n, RandomStream& random) {
   std::iota(order.begin(), order.end(), 0);
   random.shuffle(std::span(order));
   return order;
-}
-
-/// The text of the error that `body` throws, or "" when it throws none.
-template <typename Body>
-std::string error_of(const Body& body) {
-  try {
-    body();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "";
 }
 
 }  // namespace gatewright::choice

@@ -11,7 +11,7 @@
 namespace gatewright::choice {
 namespace {
 
-std::vector<float> random_probabilities(int64_t tokens, int64_t experts, double sharpness) {
+std::vector<float> softmax_of_normals(int64_t tokens, int64_t experts, double sharpness) {
   RandomStream random(7, "probabilities");
   std::vector<float> values;
   for (int64_t t = 0; t < tokens; ++t) {
@@ -32,7 +32,7 @@ double experts_visited(const ScoreRows& rows, double p) {
 
 TEST(TopPCalibration, TheSelectorThenVisitsTheWantedNumberOfExperts) {
   for (double sharpness : {0.1, 1.0, 3.0}) {
-    const auto values = random_probabilities(2000, 8, sharpness);
+    const auto values = softmax_of_normals(2000, 8, sharpness);
     const ScoreRows rows{.values = values, .num_tokens = 2000, .num_experts = 8};
     for (double wanted : {1.0, 1.3, 2.0, 3.5, 7.0})
       EXPECT_NEAR(experts_visited(rows, top_p_for(rows, wanted)), wanted, 2e-3) << sharpness;

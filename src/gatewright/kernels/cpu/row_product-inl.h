@@ -129,7 +129,7 @@ HWY_INLINE void row_tile_of_edge(int64_t rows, int64_t columns, RowTile<float> t
 template <typename T>
 void row_product(const Panels& a, const T* b, int64_t b_stride, int64_t columns, float* c, int64_t c_stride,
                  bool accumulate) {
-  constexpr int64_t kStepFloats = int64_t{1} << 15;
+  constexpr int64_t kStepFloats = int64_t{1} << (kTileRows == 6 ? 16 : 15);
   constexpr int64_t kLine = 64;
   const int64_t width = row_tile_columns();
   const int64_t depth = std::clamp<int64_t>(kStepFloats / std::max<int64_t>(columns, 1), 32, kDepth);

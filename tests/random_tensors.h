@@ -1,7 +1,8 @@
-// Random tensors for the tests of layers, and how far two tensors lie apart.
+// Random tensors for tests of many rooms, and how far two tensors lie apart.
 #pragma once
 
 #include "gatewright/base/random.h"
+#include "gatewright/routing/named_tensor.h"
 #include "gatewright/tensor.h"
 
 namespace gatewright {
@@ -18,7 +19,13 @@ inline Tensor double_leaf(const Tensor& t) { return t.detach().to(at::kDouble).s
 /// The largest |a - b| / (1 + |b|).
 inline double difference(const Tensor& a, const Tensor& b) {
   if (a.numel() == 0) return 0;
-  return ((a.to(at::kDouble) - b.to(at::kDouble)).abs() / (1 + b.to(at::kDouble).abs())).max().item<double>();
+  const Tensor x = a.detach().to(at::kDouble), y = b.detach().to(at::kDouble);
+  return ((x - y).abs() / (1 + y.abs())).max().item<double>();
+}
+
+inline void set_gradients(ParameterList& parameters, uint64_t seed) {
+  RandomStream random(seed, "gradients");
+  for (NamedTensor& p : parameters) p.tensor.mutable_grad() = normals(p.tensor.sizes(), random);
 }
 
 }  // namespace gatewright
