@@ -17,8 +17,10 @@ struct PublishedRow {
   double prompt_tokens_per_second = 0;  // of a prompt of 512
   double decode_tokens_per_second = 0;  // one by one, with a cache
   double learn_tokens_per_second = 0;   // forward and backward to all routers, nothing else learns
-  double own_bytes = 0;                 // largest memory of the process that no file stands behind
-  double mapped_bytes = 0;              // of the file in memory at the end; the system may drop it
+  // Memory of the process that no file stands behind, at its largest; a command does one of the two.
+  double run_own_bytes = 0;    // for a prompt and an answer
+  double learn_own_bytes = 0;  // for the routers' gradients
+  double mapped_bytes = 0;     // of the file in memory at the end; the system may drop it
 };
 
 /// Writes FOLDER/bench-published.gguf, with its matrices in the type, and removes it at the end.

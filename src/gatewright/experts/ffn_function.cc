@@ -1,9 +1,9 @@
 #include "gatewright/experts/ffn_function.h"
 
-#include <numbers>
-
 #include "gatewright/base/error.h"
+#include "gatewright/experts/activation.h"
 #include "gatewright/experts/cuda_ffn.h"
+#include "gatewright/experts/packed_ffn.h"
 #include "gatewright/experts/packed_tensor.h"
 #include "gatewright/experts/product_observer.h"
 
@@ -136,13 +136,6 @@ void check_shapes(const Tensor& hidden, const Assignment& assignment, const FfnT
   check_shapes(hidden, assignment.num_tokens, assignment.num_experts(), p);
 }
 
-/// (u + 1) g sigmoid(1.702 g) with g = min(gate, 7) and u = up in +- 7.
-Tensor clamped_swiglu(const Tensor& gate, const Tensor& up) {
-  constexpr double kLimit = 7, kSlope = 1.702;
-  const Tensor g = gate.clamp_max(kLimit);
-  return (up.clamp(-kLimit, kLimit) + 1) * g * at::sigmoid(kSlope * g);
-}
-
 /// Expert e of rows x, in plain tensor operations.
 Tensor one_expert(const Tensor& x, const FfnTensors& parameters, int64_t e, Activation activation,
                   const std::function<Tensor(const Tensor&)>& after_activation, ProductObserver* observer) {
@@ -153,18 +146,8 @@ Tensor one_expert(const Tensor& x, const FfnTensors& parameters, int64_t e, Acti
     return biases.defined() ? product + biases[e].to(product.scalar_type()) : product;
   };
   const Tensor up = linear(x, parameters.up, parameters.up_bias);
-  Tensor h;
-  if (activation == Activation::swiglu) {
-    h = at::silu(linear(x, parameters.gate, parameters.gate_bias)) * up;
-  } else if (activation == Activation::clamped_swiglu) {
-    h = clamped_swiglu(linear(x, parameters.gate, parameters.gate_bias), up);
-  } else if (activation == Activation::gelu) {
-    h = 0.5 * up * (1 + at::erf(up / std::numbers::sqrt2));
-  } else if (activation == Activation::silu) {
-    h = at::silu(up);
-  } else {
-    h = at::relu(up);
-  }
+  const Tensor gate = parameters.gate.defined() ? linear(x, parameters.gate, parameters.gate_bias) : Tensor();
+  Tensor h = activated(activation, gate, up);
   if (after_activation) h = after_activation(h);
   return linear(h, parameters.down, parameters.down_bias);
 }
@@ -174,6 +157,8 @@ Tensor one_expert(const Tensor& x, const FfnTensors& parameters, int64_t e, Acti
 Tensor expert_ffn(const Tensor& hidden, const Assignment& assignment, const FfnTensors& parameters,
                   Activation activation, bool recompute, ProductObserver* observer) {
   check_shapes(hidden, assignment, parameters);
+  if (!observer && packed_ffn_computes(hidden, parameters))
+    return packed_ffn(hidden, assignment, parameters, activation);
   if (observer || !ffn_has_kernel(hidden, parameters, activation)) {
     return expert_ffn_by_tensor_operations(hidden, assignment, parameters, activation, {}, observer);
   }

@@ -1,20 +1,18 @@
 // Gather, grouped products, activation and weighted combine of feed-forward experts as one differentiable
 // operation. Here, and nowhere else, it is decided what computes it: the kernels (float32 and bfloat16) of
-// the CPU or, in a build with GATEWRIGHT_CUDA, of CUDA, or plain tensor operations for every other device and
-// type.
+// the CPU or, in a build with GATEWRIGHT_CUDA, of CUDA, packed_ffn.h for frozen weights of a file, or plain
+// tensor operations for every other device and type.
 #pragma once
 
 #include <functional>
 
-#include "gatewright/kernels/cpu/expert_ffn.h"
+#include "gatewright/experts/activation.h"
 #include "gatewright/routing/assignment.h"
 #include "gatewright/tensor.h"
 
 namespace gatewright {
 
 class ProductObserver;
-
-using kernels::Activation;
 
 /// Stacked parameters; undefined where the expert has none (gate without swiglu, biases).
 struct FfnTensors {
