@@ -44,14 +44,17 @@ struct PackedFfn : torch::autograd::Function<PackedFfn> {
   static Tensor forward(AutogradContext* context, const Tensor& hidden, const Tensor& weight,
                         const std::shared_ptr<const Experts>& experts, bool keep) {
     const FfnTensors& p = experts->parameters;
-    const int64_t pairs = experts->token.size(0), width = input_width(p.down);
-    const Tensor up = at::empty({pairs, width}, hidden.options());
-    const Tensor gate = experts->gated() ? at::empty_like(up) : Tensor();
+    const int64_t width = input_width(p.down), kept = keep ? experts->token.size(0) : 0;
+    const Tensor up = at::empty({kept, width}, hidden.options());
+    const Tensor gate = at::empty({experts->gated() ? kept : 0, width}, hidden.options());
+    const auto rows_of = [&](const Tensor& all, int64_t first, int64_t rows) {
+      return keep ? all.narrow(0, first, rows) : at::empty({rows, width}, all.options());
+    };
     Tensor out = at::zeros_like(hidden);
     experts->for_each([&](int64_t e, int64_t first, int64_t rows) {
       const Tensor token = experts->token.narrow(0, first, rows);
-      const Tensor x = hidden.index_select(0, token), u = up.narrow(0, first, rows);
-      const Tensor g = gate.defined() ? gate.narrow(0, first, rows) : Tensor();
+      const Tensor x = hidden.index_select(0, token), u = rows_of(up, first, rows);
+      const Tensor g = experts->gated() ? rows_of(gate, first, rows) : Tensor();
       product(x, p.up, p.up_bias, e, u);
       if (g.defined()) product(x, p.gate, p.gate_bias, e, g);
       Tensor y = at::empty_like(x);
@@ -59,9 +62,8 @@ struct PackedFfn : torch::autograd::Function<PackedFfn> {
       out.index_add_(0, token, y.mul_(weight.narrow(0, first, rows).unsqueeze(1)));
     });
     if (keep) {
-      context->save_for_backward({weight, up, gate.defined() ? gate : at::empty({0}, up.options())});
+      context->save_for_backward({weight, up, gate});
       context->saved_data["experts"] = at::IValue::make_capsule(c10::make_intrusive<Holder>(experts));
-      context->saved_data["tokens"] = hidden.size(0);
     }
     return out;
   }
