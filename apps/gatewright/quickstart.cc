@@ -68,7 +68,7 @@ class Quickstart {
 
   std::vector<RunResult> run() {
     const TrainingData data = prepare();
-    if (plan_.steps == 0) plan_.steps = steps_for(plan_.minutes, data, watcher_);
+    if (plan_.steps == 0) decide_steps(plan_, data, watcher_);
     write_plan(out_, plan_);
     if (interrupted()) stop_here();
     std::vector<RunResult> results;

@@ -20,9 +20,13 @@ namespace fs = std::filesystem;
 constexpr double kTrainingShare = 0.85;
 constexpr int64_t kLeastSteps = 20;
 
-double seconds_a_step(const QuickstartRun& run, const TrainingData& data) {
+/// Mixtures learn slower than a dense model at first and pass it within about as many.
+constexpr int64_t kEnoughSteps = 800;
+constexpr int64_t kSmallestBatch = 2;
+
+double seconds_a_step(const QuickstartRun& run, int64_t batch_size, const TrainingData& data) {
   constexpr int kWarmUp = 2, kTimed = 6;
-  const Recipe recipe = recipe_of(run, {.steps = 1000});
+  const Recipe recipe = recipe_of(run, {.steps = 1000, .batch_size = batch_size});
   DecoderSpec spec = recipe.model;
   spec.vocab_size = data.tokenizer.vocab_size();
   Decoder model(spec, recipe.seed);
@@ -48,14 +52,18 @@ std::optional<QuickstartPlan> read_plan(const fs::path& folder) {
   if (!fs::exists(file)) return std::nullopt;
   const Json json = parse_json(read_file(file, 1 << 20), file.string());
   try {
-    return QuickstartPlan{.minutes = json.at("minutes"), .data = json.at("data"), .steps = json.at("steps")};
+    return QuickstartPlan{.minutes = json.at("minutes"),
+                          .data = json.at("data"),
+                          .steps = json.at("steps"),
+                          .batch_size = json.at("batch_size")};
   } catch (const Json::exception&) {
     fail("{} is damaged; --restart begins anew", file.string());
   }
 }
 
 void write_plan(const fs::path& folder, const QuickstartPlan& plan) {
-  const OrderedJson json = {{"minutes", plan.minutes}, {"data", plan.data}, {"steps", plan.steps}};
+  const OrderedJson json = {
+      {"minutes", plan.minutes}, {"data", plan.data}, {"steps", plan.steps}, {"batch_size", plan.batch_size}};
   write_file(folder / "plan.json", json.dump(2) + "\n");
 }
 
@@ -63,22 +71,25 @@ Recipe recipe_of(const QuickstartRun& run, const QuickstartPlan& plan) {
   const StartingRecipe* recipe = find_recipe(run.recipe);
   require(recipe, "internal: there is no recipe {}", run.recipe);
   const std::vector<std::string> settings = {
-      fmt::format("train.steps={}", plan.steps),
+      fmt::format("train.steps={}", plan.steps), fmt::format("train.batch_size={}", plan.batch_size),
       fmt::format("train.warmup_steps={}", std::min<int64_t>(50, plan.steps / 10)),
       fmt::format("train.log_every={}", std::max<int64_t>(1, plan.steps / 10))};
   return make_recipe(recipe->text, "recipe " + run.recipe, settings);
 }
 
-int64_t steps_for(double minutes, const TrainingData& data, Events& events) {
-  const double dense = seconds_a_step(quickstart_runs()[0], data);
-  const double mixture = seconds_a_step(quickstart_runs()[1], data);
-  const double all = dense + 2 * mixture;
-  const auto steps = static_cast<int64_t>(kTrainingShare * 60 * minutes / all);
-  events.note(
-      fmt::format("a step of 2,048 tokens takes {:.0f} ms dense and {:.0f} ms as a mixture: {} steps each "
-                  "fit into {:g} minutes",
-                  1e3 * dense, 1e3 * mixture, std::max(steps, kLeastSteps), minutes));
-  return std::max(steps, kLeastSteps);
+void decide_steps(QuickstartPlan& plan, const TrainingData& data, Events& events) {
+  for (plan.batch_size = 8;; plan.batch_size /= 2) {
+    const double dense = seconds_a_step(quickstart_runs()[0], plan.batch_size, data);
+    const double mixture = seconds_a_step(quickstart_runs()[1], plan.batch_size, data);
+    const double all = dense + 2 * mixture;
+    plan.steps = std::max(static_cast<int64_t>(kTrainingShare * 60 * plan.minutes / all), kLeastSteps);
+    if (plan.steps < kEnoughSteps && plan.batch_size > kSmallestBatch) continue;
+    events.note(
+        fmt::format("a step of {} sequences takes {:.0f} ms dense and {:.0f} ms as a mixture: {} steps "
+                    "each fit into {:g} minutes",
+                    plan.batch_size, 1e3 * dense, 1e3 * mixture, plan.steps, plan.minutes));
+    return;
+  }
 }
 
 }  // namespace gatewright::command

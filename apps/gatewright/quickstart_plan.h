@@ -21,8 +21,9 @@ const std::vector<QuickstartRun>& quickstart_runs();
 
 struct QuickstartPlan {
   double minutes = 0;
-  std::string data = {};  // fingerprint of the corpus
-  int64_t steps = 0;      // of each model; 0: not decided yet
+  std::string data = {};   // fingerprint of the corpus
+  int64_t steps = 0;       // of each model; 0: not decided yet
+  int64_t batch_size = 8;  // sequences in a step
 };
 
 /// plan.json of the folder; none when there is no such file.
@@ -32,8 +33,9 @@ void write_plan(const std::filesystem::path& folder, const QuickstartPlan& plan)
 /// The recipe of a run under the plan.
 Recipe recipe_of(const QuickstartRun& run, const QuickstartPlan& plan);
 
-/// Steps that fit: every model makes as many. From the time of a few steps of the dense and the top-2 model
-/// on the real data.
-int64_t steps_for(double minutes, const TrainingData& data, Events& events);
+/// Decides the steps that fit into the minutes, which every model makes, and the sequences in each: fewer on
+/// a slow machine or for few minutes, so that there are enough steps. From the time of a few steps of the
+/// dense and the top-2 model on the real data.
+void decide_steps(QuickstartPlan& plan, const TrainingData& data, Events& events);
 
 }  // namespace gatewright::command

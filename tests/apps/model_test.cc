@@ -1,13 +1,11 @@
-// The verbs on models: train, evaluate, generate, inspect, logits. One small model is trained for all tests.
-#include <gmock/gmock.h>
+// The verbs on models: train, evaluate, generate, inspect, logits.
 #include <csignal>
 
 #include <cmath>
-#include <fstream>
 #include <thread>
 
 #include "gatewright/base/json.h"
-#include "tests/apps/run_command.h"
+#include "tests/apps/trained_model.h"
 
 namespace gatewright {
 namespace {
@@ -21,68 +19,7 @@ using testing::StartsWith;
 
 namespace fs = std::filesystem;
 
-const std::string kSmallRecipe = R"(seed = 5
-[model]
-vocab_size = 300
-hidden_size = 32
-num_layers = 2
-num_heads = 4
-[experts]
-num_experts = 4
-width = 16
-[routing]
-top_k = 2
-[balance.switch]
-weight = 0.01
-[train]
-steps = 10
-batch_size = 4
-sequence_length = 32
-learning_rate = 0.01
-log_every = 2
-)";
-
-class ModelCommand : public testing::Test {
- protected:
-  static void SetUpTestSuite() {
-    folder_ = new TemporaryFolder;
-    for (int i = 0; i < 20; ++i) {
-      std::string prose, code;
-      for (int k = 0; k < 20; ++k) {
-        prose += "the gate " + std::to_string(i * k % 13) + " opens slowly at dawn. ";
-        code += "int x" + std::to_string(i) + " = y + " + std::to_string(k) + ";\n";
-      }
-      folder_->write("text/prose/" + std::to_string(i) + ".txt", prose);
-      folder_->write("text/code/" + std::to_string(i) + ".c", code);
-    }
-    folder_->write("small.toml", kSmallRecipe);
-    trained_ = new CommandResult(train({}, "model"));
-  }
-  static void TearDownTestSuite() {
-    delete folder_;
-    delete trained_;
-  }
-  void SetUp() override { ASSERT_EQ(trained_->code, 0) << trained_->err; }
-
-  static std::string path(const std::string& name) { return (*folder_ / name).string(); }
-  static std::vector<std::string> train_arguments(const std::vector<std::string>& more,
-                                                  const std::string& out) {
-    std::vector<std::string> arguments = {"train", path("small.toml"), "--data", path("text"),
-                                          "--out", path(out)};
-    arguments.insert(arguments.end(), more.begin(), more.end());
-    return arguments;
-  }
-  static CommandResult train(const std::vector<std::string>& more, const std::string& out,
-                             const CommandOptions& options = {}) {
-    return run(train_arguments(more, out), options);
-  }
-
-  static TemporaryFolder* folder_;
-  static CommandResult* trained_;
-};
-
-TemporaryFolder* ModelCommand::folder_ = nullptr;
-CommandResult* ModelCommand::trained_ = nullptr;
+class ModelCommand : public TrainedModel {};
 
 // --- train ---
 
@@ -246,13 +183,6 @@ TEST_F(ModelCommand, GenerateShowsProgressToAPersonAndKeepsItOutOfTheResult) {
   EXPECT_THAT(text.err, HasSubstr("writing 1/12 tokens")) << "standard output is a file";
 }
 
-/// 3000 bytes that the vocabulary has no merges for, so as many tokens.
-std::string long_text() {
-  std::string text;
-  for (int i = 0; i < 1500; ++i) text += "zq";
-  return text;
-}
-
 TEST_F(ModelCommand, GenerateShowsHowFarALongPromptIsRead) {
   const std::vector<std::string> arguments = {"generate", path("model"),   "--prompt", "-",     "--tokens",
                                               "2",        "--temperature", "0",        "--json"};
@@ -266,86 +196,6 @@ TEST_F(ModelCommand, GenerateShowsHowFarALongPromptIsRead) {
                                  HasSubstr("\r\x1b[Kreading 3.00 k/3.00 k tokens")))
       << "after each piece";
   EXPECT_THAT(watched.err, testing::EndsWith("\r\x1b[K")) << "the line is removed";
-}
-
-/// A copy of the trained model with a chat template of its own.
-std::string with_template(const std::string& model, const std::string& chat_template, const std::string& to) {
-  fs::create_directories(to);
-  for (const char* file : {"config.json", "model.safetensors", "tokenizer.json"})
-    fs::copy_file(model + "/" + file, to + "/" + file, fs::copy_options::overwrite_existing);
-  std::ofstream(to + "/tokenizer_config.json") << Json({{"chat_template", chat_template}});
-  return to;
-}
-
-constexpr const char* kTemplate =
-    "{% for m in messages %}{% if m.role == 'tool' or m.content == 'no' %}{{ raise_exception('not that') "
-    "}}{% endif %}"
-    "{{ m.role }}: {{ m.content }}\n{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}";
-
-TEST_F(ModelCommand, ChatAnswersEachLineKnowingWhatWasSaid) {
-  const std::string model = with_template(path("model"), kTemplate, path("chat"));
-  const auto chat = [&](const std::string& input, const std::vector<std::string>& more = {}) {
-    std::vector<std::string> arguments = {"chat", model, "--tokens", "6", "--temperature", "0"};
-    arguments.insert(arguments.end(), more.begin(), more.end());
-    const CommandResult r = run(arguments, {.input = input});
-    EXPECT_EQ(r.code, 0) << r.err;
-    return r.out;
-  };
-  const std::string both = chat("the gate\nint x\n"), first = chat("the gate\n");
-  EXPECT_THAT(both, StartsWith(first));
-  EXPECT_EQ(chat("the gate\n/clear\nint x"), first + chat("int x"));
-  EXPECT_EQ(chat("/system dawn\nthe gate"), chat("the gate", {"--system", "dawn"}));
-  EXPECT_EQ(chat("the gate\n/quit\nint x"), first);
-  EXPECT_THAT(chat("/help\n"), AllOf(HasSubstr("/clear"), HasSubstr("/system TEXT")));
-  EXPECT_EQ(chat("\n\r\n"), "");
-}
-
-TEST_F(ModelCommand, ChatShowsHowFarALongConversationIsRead) {
-  const std::string model = with_template(path("model"), kTemplate, path("chat"));
-  const std::vector<std::string> arguments = {"chat", model, "--tokens", "2", "--temperature", "0"};
-  const std::string said = long_text() + "\nthe gate\n";
-  const CommandResult silent = run(arguments, {.input = said});
-  EXPECT_THAT(silent.err, IsEmpty());
-  const CommandOptions person = {.input = said, .environment = {"TERM=xterm"}, .error_terminal = true};
-  const CommandResult watched = run(arguments, person);
-  EXPECT_EQ(watched.code, 0) << watched.err;
-  EXPECT_EQ(watched.out, silent.out) << "nothing of it is part of the answer";
-  EXPECT_THAT(watched.err, AllOf(HasSubstr("reading 2.05 k/3.0"), testing::EndsWith("\r\x1b[K")));
-  const size_t last = watched.err.rfind("reading ");
-  EXPECT_THAT(watched.err.substr(last), StartsWith("reading 3.0")) << "the second answer has little to read";
-  const CommandResult brief =
-      run({"chat", model, "--tokens", "2", "--temperature", "0"},
-          {.input = "the gate\n", .environment = {"TERM=xterm"}, .error_terminal = true});
-  EXPECT_THAT(brief.err, Not(HasSubstr("reading"))) << "a short one is read at once";
-}
-
-TEST_F(ModelCommand, ChatTakesNamesOfControlTokensForText) {
-  const std::string model =
-      with_template(path("model"), "{% for m in messages %}{{ m.content }}{% endfor %}", path("said"));
-  const auto chat = [&](const std::string& input, const std::vector<std::string>& more = {}) {
-    std::vector<std::string> arguments = {"chat", model, "--tokens", "16", "--temperature", "0"};
-    arguments.insert(arguments.end(), more.begin(), more.end());
-    const CommandResult r = run(arguments, {.input = input});
-    EXPECT_EQ(r.code, 0) << r.err;
-    return r.out;
-  };
-  const std::string forged =
-      "the gate<|endoftext|>\n";  // the model goes on after a letter or after that token
-  EXPECT_NE(chat(forged), chat(forged, {"--parse-special"}));
-  EXPECT_EQ(chat("the gate\n"), chat("the gate\n", {"--parse-special"}));
-}
-
-TEST_F(ModelCommand, ChatSaysWhatItCannotDo) {
-  const std::string model = with_template(path("model"), kTemplate, path("chat"));
-  const CommandResult refused = run({"chat", model}, {.input = "no\n"});
-  EXPECT_EQ(refused.code, 1);
-  EXPECT_THAT(refused.err, HasSubstr("refuses these messages: not that"));
-  EXPECT_THAT(run({"chat", model}, {.input = "/cler\n"}).err,
-              HasSubstr("there is no command /cler, did you mean '/clear'?"));
-  const CommandResult without = run({"chat", path("model")});
-  EXPECT_EQ(without.code, 1);
-  EXPECT_THAT(without.err, HasSubstr("has no chat template"));
-  EXPECT_EQ(run({"chat", model, "--min-p", "1.5"}).code, 2);
 }
 
 TEST_F(ModelCommand, LogitsGivesARowForEachTokenAndWhereItWasRouted) {

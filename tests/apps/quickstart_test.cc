@@ -75,7 +75,7 @@ TEST(Quickstart, KeepsAFolderThatIsNotOfThisComparison) {
   EXPECT_EQ(read_file(folder / "out/letter.txt"), "dear");
 
   fs::remove(folder / "out/letter.txt");
-  folder.write("out/plan.json", R"({"minutes": 5.0, "data": "other", "steps": 7})");
+  folder.write("out/plan.json", R"({"minutes": 5.0, "data": "other", "steps": 7, "batch_size": 8})");
   const CommandResult other = run(command(folder));
   EXPECT_EQ(other.code, 1);
   EXPECT_THAT(other.err, HasSubstr("holds a comparison on other text"));

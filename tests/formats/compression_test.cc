@@ -1,11 +1,10 @@
 #include "gatewright/formats/compression.h"
 
 #include <gmock/gmock.h>
-#include <zlib.h>
-#include <zstd.h>
 
 #include "gatewright/base/error.h"
 #include "gatewright/base/random.h"
+#include "tests/compressed_text.h"
 
 namespace gatewright {
 namespace {
@@ -13,26 +12,6 @@ namespace {
 using testing::HasSubstr;
 
 constexpr size_t kLimit = size_t{1} << 24;
-
-std::string gzip(std::string_view text) {
-  z_stream stream = {};
-  EXPECT_EQ(deflateInit2(&stream, 6, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY), Z_OK);
-  std::string out(deflateBound(&stream, text.size()) + 32, '\0');
-  stream.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(text.data()));
-  stream.avail_in = static_cast<uInt>(text.size());
-  stream.next_out = reinterpret_cast<Bytef*>(out.data());
-  stream.avail_out = static_cast<uInt>(out.size());
-  EXPECT_EQ(deflate(&stream, Z_FINISH), Z_STREAM_END);
-  out.resize(stream.total_out);
-  deflateEnd(&stream);
-  return out;
-}
-
-std::string zstd(std::string_view text) {
-  std::string out(ZSTD_compressBound(text.size()), '\0');
-  out.resize(ZSTD_compress(out.data(), out.size(), text.data(), text.size(), 3));
-  return out;
-}
 
 /// Words and runs, so that both formats find something to do; about 3 bytes a step.
 std::string some_text(size_t steps, uint64_t seed) {

@@ -1,11 +1,11 @@
 #include "gatewright/text/documents.h"
 
 #include <gmock/gmock.h>
-#include <zlib.h>
 
 #include <filesystem>
 
 #include "gatewright/text/json_lines.h"
+#include "tests/compressed_text.h"
 #include "tests/text/test_text.h"
 
 namespace gatewright {
@@ -27,20 +27,6 @@ Reading read(const TemporaryFolder& folder, const std::vector<std::filesystem::p
     reading.lines.push_back(document.domain + "|" + document.source.substr(skip) + "|" + document.text);
   });
   return reading;
-}
-
-std::string gzip(std::string_view text) {
-  z_stream stream = {};
-  EXPECT_EQ(deflateInit2(&stream, 9, Z_DEFLATED, 15 + 16, 9, Z_DEFAULT_STRATEGY), Z_OK);
-  std::string out(deflateBound(&stream, text.size()) + 32, '\0');
-  stream.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(text.data()));
-  stream.avail_in = static_cast<uInt>(text.size());
-  stream.next_out = reinterpret_cast<Bytef*>(out.data());
-  stream.avail_out = static_cast<uInt>(out.size());
-  EXPECT_EQ(deflate(&stream, Z_FINISH), Z_STREAM_END);
-  out.resize(stream.total_out);
-  deflateEnd(&stream);
-  return out;
 }
 
 TEST(Documents, TopFoldersAreDomains) {

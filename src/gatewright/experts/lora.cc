@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "gatewright/base/error.h"
+#include "gatewright/experts/activation.h"
 #include "gatewright/experts/dropout.h"
 
 namespace gatewright {
@@ -73,7 +74,7 @@ Tensor LoraExperts::forward(const Tensor& hidden, const Assignment& assignment,
           assignment.num_experts(), num_experts_);
   const Tensor gate = adapted(hidden, base_.gate, gate_, assignment, context);
   const Tensor up = adapted(hidden, base_.up, up_, assignment, context);
-  return adapted(at::silu(gate) * up, base_.down, down_, assignment, context);
+  return adapted(activated(Activation::swiglu, gate, up), base_.down, down_, assignment, context);
 }
 
 void LoraExperts::collect(ParameterList& parameters, const std::string& prefix) const {
