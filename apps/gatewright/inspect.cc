@@ -67,7 +67,7 @@ void for_each_batch(Decoder& decoder, ValidationStream& stream, int64_t batch_si
   fail("interrupted before the end of the text");
 }
 
-/// Those of the entries that are not heads of attention, which come last.
+/// Those of the entries that are not in attention, which come last.
 std::vector<RoutingRecord> of_feed_forwards(const DecoderOutput& output, const std::vector<size_t>& entries) {
   std::vector<RoutingRecord> records;
   for (const size_t i : entries) {

@@ -37,11 +37,11 @@ HeatMap domain_map(const RoutingAnalysis& analysis, const LayerAnalysis& layer) 
   return map;
 }
 
-/// "3", or "3 round 0" where a layer routes in several, or "3 heads" of attention.
+/// "3", or "3 round 0" where a layer routes in several, or "3 heads" and "3 q_proj" of attention.
 std::string layer_name(const std::vector<LayerAnalysis>& layers, const LayerAnalysis& layer) {
-  if (layer.heads) return fmt::format("{} heads", layer.layer);
+  if (!layer.part.empty()) return fmt::format("{} {}", layer.layer, layer.part);
   const auto of_layer = std::ranges::count_if(
-      layers, [&](const LayerAnalysis& l) { return l.layer == layer.layer && !l.heads; });
+      layers, [&](const LayerAnalysis& l) { return l.layer == layer.layer && l.part.empty(); });
   return of_layer > 1 ? fmt::format("{} round {}", layer.layer, layer.round) : fmt::format("{}", layer.layer);
 }
 
@@ -103,7 +103,7 @@ OrderedJson routing_json(const std::string& model, const RoutingAnalysis& analys
          {"mutual_information", {{"domain", l.domain_information}, {"token", l.token_information}}},
          {"margin", l.mean_margin},
          {"together", l.together}});
-    if (l.heads) json["layers"].back()["heads"] = true;
+    if (!l.part.empty()) json["layers"].back()["part"] = l.part;
   }
   json["uncertain_tokens"] = OrderedJson::array();
   for (const UncertainToken& t : analysis.most_uncertain(kUncertainShown, kUncertainLeastCount)) {

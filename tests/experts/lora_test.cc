@@ -71,7 +71,7 @@ TEST(LoraExperts, BeginAsTheirFrozenFeedForward) {
 
 TEST(LoraExperts, TrainAdaptersAndNothingElse) {
   RandomStream random(1, "bank");
-  LoraExperts bank(kSizes, {.width = 12, .rank = 2, .init = 0.3}, random);
+  LoraExperts bank(kSizes, {.width = 12, .adapters = {.rank = 2}, .init = 0.3}, random);
   parameter(bank, "mlp.moe_lora.experts.{}.up_proj.lora_B.weight").detach().fill_(0.1);
   bank.forward(random_values({6, 8}, 2), two_experts_each(6, 3)).square().sum().backward();
   ParameterList list;
@@ -103,7 +103,7 @@ TEST(LoraExperts, AdaptOnlyTheMapsThatAreNamed) {
 
 TEST(LoraExperts, DropTheirInputInTrainingOnly) {
   RandomStream random(1, "bank");
-  LoraExperts bank(kSizes, {.width = 12, .dropout = 0.5, .init = 0.3}, random);
+  LoraExperts bank(kSizes, {.width = 12, .adapters = {.dropout = 0.5}, .init = 0.3}, random);
   parameter(bank, "mlp.moe_lora.experts.{}.down_proj.lora_B.weight").detach().fill_(0.1);
   const Tensor x = random_values({6, 8}, 2);
   const Assignment chosen = two_experts_each(6, 3);
@@ -126,10 +126,10 @@ TEST(Dropout, KeepsTheMean) {
 
 TEST(LoraExperts, RefuseBadSizes) {
   RandomStream random(1, "bank");
-  EXPECT_EQ(error_of([&] { LoraExperts(kSizes, {.rank = 0}, random); }),
+  EXPECT_EQ(error_of([&] { LoraExperts(kSizes, {.adapters = {.rank = 0}}, random); }),
             "[lora] rank must be at least 1, got 0");
   EXPECT_EQ(error_of([&] { LoraExperts(kSizes, {.adapted = {"query"}}, random); }),
-            "[lora] adapted may name gate, up and down, got \"query\"");
+            "[lora] adapted may name gate, up, down, q, k, v, o, got \"query\"");
 }
 
 TEST(MixtureOfRouters, HasTheGradientOfTheOutputForEveryRouter) {

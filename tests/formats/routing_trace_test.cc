@@ -233,16 +233,16 @@ TEST(TraceWriter, RefusesBatchesThatAReaderWouldRefuse) {
 TEST(TraceWriter, KeepsTheRoundsOfALayer) {
   const TraceHeader rounds{.layers = {{.layer = 2, .num_experts = 4},
                                       {.layer = 2, .num_experts = 4, .round = 1},
-                                      {.layer = 2, .num_experts = 8, .heads = true}},
+                                      {.layer = 2, .num_experts = 8, .part = "heads"}},
                            .vocab_size = 3};
   const std::string bytes = trace_bytes(rounds, {});
   EXPECT_THAT(bytes, HasSubstr(R"([{"layer":2,"num_experts":4},{"layer":2,"num_experts":4,"round":1},)"
-                               R"({"layer":2,"num_experts":8,"heads":true}])"));
+                               R"({"layer":2,"num_experts":8,"part":"heads"}])"));
   const TraceReader reader(std::as_bytes(std::span(bytes)), "trace");
   EXPECT_EQ(reader.header().layers[0].round, 0);
   EXPECT_EQ(reader.header().layers[1].round, 1);
-  EXPECT_FALSE(reader.header().layers[1].heads);
-  EXPECT_TRUE(reader.header().layers[2].heads);
+  EXPECT_EQ(reader.header().layers[1].part, "");
+  EXPECT_EQ(reader.header().layers[2].part, "heads");
 }
 
 TEST(TraceWriter, RefusesHeadersBeyondTheFormat) {

@@ -55,9 +55,9 @@ TEST(UnionOfExperts, TracesSayWhichHeadsATokenUses) {
   Decoder model(union_spec(3, 2), 1);
   const TraceHeader header = trace_header(model.spec(), {});
   ASSERT_EQ(header.layers.size(), 4u);
-  EXPECT_FALSE(header.layers[1].heads);
+  EXPECT_EQ(header.layers[1].part, "");
   for (const size_t i : {2, 3}) {
-    EXPECT_TRUE(header.layers[i].heads);
+    EXPECT_EQ(header.layers[i].part, "heads");
     EXPECT_EQ(header.layers[i].layer, static_cast<int64_t>(i) - 2);
     EXPECT_EQ(header.layers[i].num_experts, 4);
   }

@@ -381,6 +381,13 @@ sequence_length = 16
     EXPECT_TRUE(at::equal(p.tensor, of_tuned.at(p.name))) << p.name << " is that of the dense model";
   const Tensor& adapter = of_tuned.at("model.layers.0.mlp.moe_lora.experts.{}.up_proj.lora_B.weight");
   EXPECT_GT(adapter.abs().sum().item<double>(), 0);
+  train(folder / "attention",
+        small_recipe({"experts.bank=lora", R"(experts.adapted=["q","k","v","o"])", "train.steps=2", base,
+                      R"(train.freeze=["model.embed_tokens.*", "lm_head.*", "*norm.weight"])"}));
+  of_tuned.clear();
+  for (const NamedTensor& p : load_decoder(folder / "attention").parameters()) of_tuned[p.name] = p.tensor;
+  for (const NamedTensor& p : before.parameters())
+    EXPECT_TRUE(at::equal(p.tensor, of_tuned.at(p.name))) << p.name << " is that of the dense model";
   EXPECT_THAT(error_of([&] { train(folder / "other", small_recipe({base})); }),
               HasSubstr("does not fit the recipe's model"));
 }

@@ -15,6 +15,8 @@ std::vector<std::vector<std::string>> published_routers() {
        "balance.pooled_switch.weight=0.01"},
       {"routing.residual_logits.alpha=0.5"},
       {"routing.scorer=mixture", "routing.init=0.5", "experts.bank=lora", "experts.rank=2"},
+      {"routing.scorer=mixture", "experts.bank=lora", "experts.rank=2",
+       R"(experts.adapted=["gate","q","v","o"])"},
       {"routing.scorer=fixed_linear", "routing.selector=scheduled_top_k", "experts.bank=relu"},
       {"routing.scorer=uniform", "routing.selector=stochastic", "routing.weights=equal",
        "train.objective=consistency"},

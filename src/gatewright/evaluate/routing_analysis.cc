@@ -114,7 +114,7 @@ LayerAnalysis RoutingAnalysis::analyse(size_t index) const {
   const LayerCounts& counts = counts_[index];
   LayerAnalysis result{.layer = header_.layers[index].layer,
                        .round = header_.layers[index].round,
-                       .heads = header_.layers[index].heads,
+                       .part = header_.layers[index].part,
                        .load = shares(counts.expert)};
   const double all = sum(counts.expert);
   if (all <= 0) result.load.assign(counts.expert.size(), 0.0);

@@ -17,7 +17,7 @@ namespace gatewright {
 struct LayerAnalysis {
   int64_t layer = 0;
   int64_t round = 0;
-  bool heads = false;             // the experts are the heads of its attention
+  std::string part = {};          // as in TraceLayer
   std::vector<double> load = {};  // [E] share of all visits
   double entropy = 0;             // of the load, in bits; at most log2 E
   double load_imbalance = 0;      // largest load over mean load, minus 1

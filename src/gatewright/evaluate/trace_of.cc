@@ -27,9 +27,13 @@ TraceHeader trace_header(const DecoderSpec& spec, std::vector<std::string> domai
       header.layers.push_back(
           {.layer = static_cast<int64_t>(i), .num_experts = spec.layers[i].num_experts, .round = t});
   }
-  if (!spec.selective_attention) return header;
-  for (int64_t i = 0; i < spec.num_layers(); ++i)
-    header.layers.push_back({.layer = i, .num_experts = spec.num_heads, .heads = true});
+  for (int64_t i = 0; i < spec.num_layers(); ++i) {
+    const FeedForwardSpec& layer = spec.layers[static_cast<size_t>(i)];
+    if (spec.selective_attention)
+      header.layers.push_back({.layer = i, .num_experts = spec.num_heads, .part = "heads"});
+    for (const AdaptedProjection& p : adapted_projections(spec, layer))
+      header.layers.push_back({.layer = i, .num_experts = layer.num_experts, .part = p.name});
+  }
   return header;
 }
 

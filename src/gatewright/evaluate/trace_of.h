@@ -7,8 +7,8 @@
 
 namespace gatewright {
 
-/// Feed-forwards in the order of their layers, each round for itself; then, with selective attention, the
-/// heads of each layer.
+/// Feed-forwards in the order of their layers, each round for itself; then what routes in
+/// the layers' attention.
 TraceHeader trace_header(const DecoderSpec& spec, std::vector<std::string> domains);
 /// What a model did in that order.
 std::vector<RoutingRecord> traced_records(const DecoderOutput& output);

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "gatewright/base/registry.h"
 #include "gatewright/experts/feed_forward.h"
 
 namespace gatewright {
@@ -20,19 +21,48 @@ struct LoraWeights {
 /// unchosen experts weigh 0.
 Tensor lora_delta(const Tensor& x, const Assignment& assignment, const LoraWeights& weights, double scale);
 
-struct LoraOptions {
-  int64_t width = 0;  // of the frozen feed-forward; 0: default_ffn_width
+struct AdapterOptions {
   int64_t rank = 8;
   double alpha = 16;      // the sum is multiplied by alpha / rank
   double dropout = 0.05;  // of the adapters' input, in training
+};
+
+/// The adapters of one frozen map, which need not exist.
+class LoraMap {
+ public:
+  LoraMap() = default;  // none
+  /// A is uniform in +- 1 / sqrt(d_in) (Kaiming's rule with a = sqrt 5), B zero: at first they add nothing.
+  LoraMap(int64_t experts, int64_t d_in, int64_t d_out, const AdapterOptions& options, RandomStream& random);
+
+  /// `product` [T, d_out] of x [T, d_in] with the frozen map, and what the tokens' experts add to it.
+  Tensor adapted(const Tensor& product, const Tensor& x, const Assignment& assignment,
+                 const ExpertContext& context) const;
+  /// prefix + ".lora_A.weight" and ".lora_B.weight"; a "{}" in the prefix stands for the expert.
+  void collect(ParameterList& parameters, const std::string& prefix) const;
+  int64_t parameters_per_expert() const;
+
+ private:
+  LoraWeights weights_;
+  double scale_ = 0, dropout_ = 0;
+};
+
+/// What `adapted` may name: maps of the feed-forward, projections of the attention.
+inline constexpr const char* kLoraMaps[] = {"gate", "up", "down", "q", "k", "v", "o"};
+
+struct LoraOptions {
+  int64_t width = 0;  // of the frozen feed-forward; 0: default_ffn_width
+  AdapterOptions adapters = {};
   std::vector<std::string> adapted = {"gate", "up", "down"};
   double init = 0.02;  // standard deviation of the frozen weights, until they are read from a model
 };
 
+/// Those of the bank `lora`, from its values.
+AdapterOptions adapter_options(const Values& values);
+
 class LoraExperts final : public ExpertBank {
  public:
-  /// A is uniform in +- 1 / sqrt(d_in) (Kaiming's rule with a = sqrt 5), B zero: at first the bank is its
-  /// frozen feed-forward.
+  /// At first the bank is its frozen feed-forward. Names in `adapted` that are none of its maps are not its
+  /// business: "q", "k", "v" and "o" are the attention's.
   LoraExperts(const ExpertSizes& sizes, const LoraOptions& options, RandomStream& random);
   using ExpertBank::forward;
   Tensor forward(const Tensor& hidden, const Assignment& assignment, const ExpertContext& context) override;
@@ -47,13 +77,12 @@ class LoraExperts final : public ExpertBank {
 
  private:
   /// W0 x, and the adapters' part when this map is adapted.
-  Tensor adapted(const Tensor& x, const Tensor& base, const LoraWeights& weights,
-                 const Assignment& assignment, const ExpertContext& context) const;
+  static Tensor adapted(const Tensor& x, const Tensor& base, const LoraMap& map, const Assignment& assignment,
+                        const ExpertContext& context);
 
   int64_t num_experts_, layer_;
-  double scale_, dropout_;
-  FfnTensors base_;               // frozen
-  LoraWeights gate_, up_, down_;  // undefined where not adapted
+  FfnTensors base_;  // frozen
+  LoraMap gate_, up_, down_;
 };
 
 }  // namespace gatewright

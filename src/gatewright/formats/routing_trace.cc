@@ -71,7 +71,7 @@ std::string header_json(const TraceHeader& header) {
   for (const TraceLayer& l : header.layers) {
     json["layers"].push_back({{"layer", l.layer}, {"num_experts", l.num_experts}});
     if (l.round > 0) json["layers"].back()["round"] = l.round;
-    if (l.heads) json["layers"].back()["heads"] = true;
+    if (!l.part.empty()) json["layers"].back()["part"] = l.part;
   }
   return json.dump();
 }
@@ -112,6 +112,11 @@ std::string compress(const std::string& raw) {
   return packed;
 }
 
+/// Without control characters, so that it can be shown.
+bool is_plain(std::string_view name) {
+  return std::ranges::none_of(name, [](unsigned char c) { return c < 32 || c == 127; });
+}
+
 void check_header(const TraceHeader& header, std::string_view what) {
   require(header.layers.size() <= kMostLayers && header.domains.size() <= kMostDomains &&
               header.vocab_size >= 0 && header.vocab_size <= INT32_MAX,
@@ -122,10 +127,10 @@ void check_header(const TraceHeader& header, std::string_view what) {
             "{}: layer {} has {} experts, a trace can hold 1 to {}", what, l.layer, l.num_experts,
             kMostExperts);
     require(l.round >= 0, "{}: layer {} has a round {}, the first is 0", what, l.layer, l.round);
+    require(is_plain(l.part), "{}: the part of layer {} holds control characters", what, l.layer);
   }
   for (const std::string& name : header.domains)
-    require(std::ranges::none_of(name, [](unsigned char c) { return c < 32 || c == 127; }),
-            "{}: a domain's name holds control characters", what);
+    require(is_plain(name), "{}: a domain's name holds control characters", what);
 }
 
 /// What both ends rely on: ids within the header's bounds, experts ascending in each token.
@@ -246,7 +251,7 @@ void TraceReader::read_header() {
       header_.layers.push_back({.layer = whole(l, "layer"),
                                 .num_experts = whole(l, "num_experts"),
                                 .round = l.contains("round") ? whole(l, "round") : 0,
-                                .heads = l.contains("heads") && l.at("heads").get<bool>()});
+                                .part = l.contains("part") ? l.at("part").get<std::string>() : ""});
   } catch (const Json::exception&) {
     fail("{} is damaged: its header lacks layers, domains or vocab_size", name_);
   }

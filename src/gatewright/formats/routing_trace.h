@@ -16,8 +16,9 @@ namespace gatewright {
 struct TraceLayer {
   int64_t layer = 0;  // its number in the model
   int64_t num_experts = 0;
-  int64_t round = 0;   // of a layer that routes several times in a row
-  bool heads = false;  // the experts are the heads of its attention (Union of Experts)
+  int64_t round = 0;      // of a layer that routes several times in a row
+  std::string part = {};  // where it routes: its feed-forward when empty, "heads" of its attention (Union of
+                          // Experts), or the adapted projection of its attention ("q_proj")
 };
 
 struct TraceHeader {

@@ -19,8 +19,9 @@ double initial_size(const DecoderSpec& spec) {
 
 }  // namespace
 
-AttentionBlock::AttentionBlock(const DecoderSpec& s, uint64_t seed, std::string prefix)
-    : prefix_(std::move(prefix)) {
+AttentionBlock::AttentionBlock(const DecoderSpec& s, const FeedForwardSpec& layer, uint64_t seed,
+                               std::string prefix)
+    : prefix_(std::move(prefix)), adapters_(s, layer, seed, prefix_) {
   if (s.latent) {
     make_latent_parameters(s, seed);
     return;
@@ -28,7 +29,7 @@ AttentionBlock::AttentionBlock(const DecoderSpec& s, uint64_t seed, std::string 
   const int64_t q = s.num_heads * s.head_dim, kv = s.num_kv_heads * s.head_dim;
   const auto projection = [&](const char* name, int64_t out, int64_t in) {
     RandomStream random(seed, prefix_ + name);
-    return normal_parameter({out, in}, initial_size(s), random);
+    return normal_parameter({out, in}, initial_size(s), random).set_requires_grad(!adapters_.adapts(name));
   };
   query_ = projection("q_proj", q, s.hidden_size);
   key_ = projection("k_proj", kv, s.hidden_size);
@@ -51,6 +52,10 @@ AttentionBlock::AttentionBlock(const DecoderSpec& s, uint64_t seed, std::string 
   const bool per_head = s.query_key_norm == QueryKeyNorm::kHead;
   query_norm_ = constant_parameter({per_head ? s.head_dim : q}, 1.0);
   key_norm_ = constant_parameter({per_head ? s.head_dim : kv}, 1.0);
+}
+
+std::vector<Router*> AttentionBlock::routers() const {
+  return router_ ? std::vector<Router*>{router_.get()} : adapters_.routers();
 }
 
 void AttentionBlock::make_latent_parameters(const DecoderSpec& s, uint64_t seed) {
@@ -87,10 +92,14 @@ void AttentionBlock::collect(ParameterList& list) const {
     add("o_proj.weight", output_, true);
     return;
   }
-  add("q_proj.weight", query_, true);
-  add("k_proj.weight", key_, true);
-  add("v_proj.weight", value_, true);
-  add("o_proj.weight", output_, true);
+  const auto add_projection = [&](const std::string& name, const Tensor& tensor) {
+    list.push_back(
+        {.name = prefix_ + name + ".weight", .tensor = tensor, .trainable = !adapters_.adapts(name)});
+  };
+  add_projection("q_proj", query_);
+  add_projection("k_proj", key_);
+  add_projection("v_proj", value_);
+  add_projection("o_proj", output_);
   add("q_proj.bias", query_bias_, false);
   add("k_proj.bias", key_bias_, false);
   add("v_proj.bias", value_bias_, false);
@@ -98,16 +107,19 @@ void AttentionBlock::collect(ParameterList& list) const {
   add("sinks", sinks_, false);
   add("q_norm.weight", query_norm_, false);
   add("k_norm.weight", key_norm_, false);
+  adapters_.collect(list, prefix_);
   if (!router_) return;
   const size_t first = list.size();
   router_->collect(list, prefix_ + "gate");
   mark_routers(list, first);
 }
 
-Tensor AttentionBlock::forward(const Tensor& normed, const RoutingRecord* heads,
-                               const AttentionInput& input) const {
-  if (input.spec.latent) return attend_latent(normed, *input.spec.latent, input);
-  return heads ? attend_selectively(normed, heads->assignment, input) : attend(normed, input);
+Tensor AttentionBlock::forward(const Tensor& normed, const AttentionInput& in) const {
+  if (in.spec.latent) return attend_latent(normed, *in.spec.latent, in);
+  if (!router_) return attend(normed, in);
+  std::vector<RoutingRecord>& records = in.routing.records;
+  records.push_back(router_->route(normed.reshape({-1, normed.size(-1)}), in.routing.context));
+  return attend_selectively(normed, records.back().assignment, in);
 }
 
 Tensor AttentionBlock::mix(const Tensor& query, const Tensor& key, const Tensor& value, double scale,
@@ -127,11 +139,12 @@ Tensor clipped(const Tensor& x, double bound) { return bound > 0 ? x.clamp(-boun
 
 Tensor AttentionBlock::attend(const Tensor& normed, const AttentionInput& in) const {
   const int64_t rows = in.batch.rows(), length = in.batch.length();
-  const auto project = [&](const Tensor& x, const Tensor& weight, const Tensor& bias) {
-    return linear_layer(x, weight, bias, in.observer);
+  const auto project = [&](const char* name, const Tensor& x, const Tensor& weight, const Tensor& bias) {
+    return adapters_.adapted(name, linear_layer(x, weight, bias, in.observer), x, in.routing);
   };
-  Tensor query = project(normed, query_, query_bias_), key = project(normed, key_, key_bias_),
-         value = project(normed, value_, value_bias_);
+  Tensor query = project("q_proj", normed, query_, query_bias_),
+         key = project("k_proj", normed, key_, key_bias_),
+         value = project("v_proj", normed, value_, value_bias_);
   if (in.spec.query_key_norm == QueryKeyNorm::kProjection) {
     query = rms_norm(query, query_norm_, in.spec.rms_norm_eps);
     key = rms_norm(key, key_norm_, in.spec.rms_norm_eps);
@@ -146,7 +159,8 @@ Tensor AttentionBlock::attend(const Tensor& normed, const AttentionInput& in) co
   query = rotary(query, in.rotary, in.positions);
   key = rotary(key, in.rotary, in.positions);
   const Tensor mixed = mix(query, key, value, 0, in);
-  return project(mixed.reshape({rows, length, in.spec.num_heads * in.spec.head_dim}), output_, output_bias_);
+  return project("o_proj", mixed.reshape({rows, length, in.spec.num_heads * in.spec.head_dim}), output_,
+                 output_bias_);
 }
 
 namespace {

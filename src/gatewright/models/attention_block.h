@@ -1,5 +1,5 @@
-// The attention half of a decoder layer: its weights, its norms and, with selective attention, the router
-// that gives each token its heads.
+// The attention half of a decoder layer: its weights, its norms, the adapters of its projections and, with
+// selective attention, the router that gives each token its heads.
 #pragma once
 
 #include <memory>
@@ -7,6 +7,7 @@
 
 #include "gatewright/layers/attention.h"
 #include "gatewright/layers/rotary.h"
+#include "gatewright/models/attention_adapters.h"
 #include "gatewright/models/batch.h"
 #include "gatewright/models/configuration.h"
 
@@ -19,7 +20,8 @@ struct AttentionInput {
   const DecoderSpec& spec;
   const Batch& batch;
   const RotaryTable& rotary;
-  const Tensor& positions;              // int64 [B, S] of the tokens in their documents
+  const Tensor& positions;  // int64 [B, S] of the tokens in their documents
+  AttentionRouting routing;
   KeyValueCache* cache = nullptr;       // the tokens continue what is in it
   ProductObserver* observer = nullptr;  // sees the products, but for those of selective attention
   int64_t window = 0;                   // positions a query looks back, itself included; 0: all
@@ -29,13 +31,12 @@ class AttentionBlock {
  public:
   /// Weights from streams of `seed` named after them, which begin with `prefix`
   /// ("model.layers.0.self_attn.").
-  AttentionBlock(const DecoderSpec& spec, uint64_t seed, std::string prefix);
+  AttentionBlock(const DecoderSpec& spec, const FeedForwardSpec& layer, uint64_t seed, std::string prefix);
 
-  /// The router over heads; null in plain attention.
-  Router* router() const { return router_.get(); }
-  /// normed [B, S, H] -> [B, S, H]. `heads`: what router() chose for the B S tokens, null without one. Fails
-  /// with a cache when the choice depends on more than a token.
-  Tensor forward(const Tensor& normed, const RoutingRecord* heads, const AttentionInput& input) const;
+  /// The router over heads, or those of adapted projections, in the order of the records that they leave.
+  std::vector<Router*> routers() const;
+  /// normed [B, S, H] -> [B, S, H]. Fails with a cache when heads are chosen by more than their token.
+  Tensor forward(const Tensor& normed, const AttentionInput& input) const;
   void collect(ParameterList& list) const;
 
  private:
@@ -47,9 +48,9 @@ class AttentionBlock {
              const AttentionInput& input) const;
   Tensor attend_selectively(const Tensor& normed, const Assignment& heads, const AttentionInput& input) const;
 
-  std::string prefix_;
   void make_latent_parameters(const DecoderSpec& spec, uint64_t seed);
 
+  std::string prefix_;
   Tensor query_, key_, value_, output_, query_norm_, key_norm_;
   Tensor query_bias_, key_bias_, value_bias_, output_bias_, sinks_;
   // Latent attention: query_ is the second matrix of two when there is query_down_; key_ makes the small
@@ -57,6 +58,7 @@ class AttentionBlock {
   Tensor query_down_;
   bool latent_ = false;
   std::unique_ptr<Router> router_;
+  AttentionAdapters adapters_;
 };
 
 }  // namespace gatewright

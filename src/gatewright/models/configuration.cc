@@ -76,6 +76,11 @@ void check_layers(Problems& problems, const std::vector<FeedForwardSpec>& layers
         fmt::format("layer{} {}: {}", where.size() > 1 ? "s" : "", fmt::join(where, ", "), problem));
 }
 
+/// Whether what the router makes of a layer goes into its choice in the next one.
+bool hands_on(const RouterSpec& router) {
+  return router.scorer.name == "recurrent" || find_piece(router.decorators, "residual_logits");
+}
+
 void check_selective_attention(Problems& problems, const DecoderSpec& s) {
   if (!s.selective_attention) return;
   const RouterSpec& router = s.selective_attention->router;
@@ -89,11 +94,24 @@ void check_selective_attention(Problems& problems, const DecoderSpec& s) {
   expect(problems, s.query_key_norm != QueryKeyNorm::kProjection,
          "attention = \"selective\" computes a token's own heads only, and qk_norm = \"projection\" needs "
          "all of them; set qk_norm = \"head\" or \"none\"");
-  const bool across = router.scorer.name == "recurrent" ||
-                      std::ranges::count(router.decorators, "residual_logits", &Piece::name) > 0;
-  expect(problems, !across,
+  expect(problems, !hands_on(router),
          "attention: scorers that hand something to the next layer (recurrent, residual_logits) are for "
          "experts; take scorer = \"linear\" in [attention]");
+}
+
+void check_attention_adapters(Problems& problems, const DecoderSpec& s) {
+  const auto adapted = std::ranges::find_if(
+      s.layers, [&](const FeedForwardSpec& layer) { return !adapted_projections(s, layer).empty(); });
+  if (adapted == s.layers.end()) return;
+  const char* kWay = "leave q, k, v and o out of experts.adapted";
+  expect(problems, !s.selective_attention,
+         "adapters on the attention's projections need plain attention, and it is \"selective\"; {}", kWay);
+  expect(problems, !s.latent,
+         "adapters on the attention's projections need plain attention, and it is latent; {}", kWay);
+  expect(problems, !hands_on(adapted->router),
+         "scorers that hand something to the next layer (recurrent, residual_logits) are for experts of "
+         "feed-forwards; take scorer = \"linear\", or {}",
+         kWay);
 }
 
 void check_network(Problems& problems, const std::vector<FeedForwardSpec>& layers) {
@@ -211,6 +229,18 @@ AttentionParameters attention_parameters(const DecoderSpec& s) {
           .active = Count(std::llround(share * static_cast<double>(heads.value))) + always};
 }
 
+/// Of the adapters of the projections and their routers, `visited` experts a token.
+AttentionParameters adapter_parameters(const DecoderSpec& s, const FeedForwardSpec& layer, double visited) {
+  AttentionParameters sum;
+  for (const AdaptedProjection& p : adapted_projections(s, layer)) {
+    const Count router = router_parameters(layer.router, layer.num_experts, p.in),
+                expert = layer.experts.values.integer("rank") * (Count(p.in) + p.out);
+    sum.total += router + layer.num_experts * expert;
+    sum.active += router + Count(std::llround(visited * static_cast<double>(expert.value)));
+  }
+  return sum;
+}
+
 /// Of one expert of a bank, and of what the bank computes for every token.
 struct BankParameters {
   Count expert = 0, always = 0;
@@ -218,9 +248,11 @@ struct BankParameters {
 
 BankParameters lora_parameters(const Values& v, int64_t hidden) {
   const Count width = v.integer("width") ? v.integer("width") : default_ffn_width(hidden, Activation::swiglu);
-  const std::set<std::string> maps(v.texts("adapted").begin(), v.texts("adapted").end());
-  return {.expert = std::ssize(maps) * (v.integer("rank") * (width + hidden)),
-          .always = 3 * (width * hidden)};
+  const std::vector<std::string> adapted = v.texts("adapted");
+  const auto maps = std::ranges::count_if(std::vector{"gate", "up", "down"}, [&](const char* map) {
+    return std::ranges::count(adapted, map) > 0;
+  });
+  return {.expert = maps * (v.integer("rank") * (width + hidden)), .always = 3 * (width * hidden)};
 }
 
 BankParameters union_parameters(const FeedForwardSpec& layer, int64_t hidden) {
@@ -241,6 +273,19 @@ BankParameters bank_parameters(const FeedForwardSpec& layer, int64_t hidden) {
 
 }  // namespace
 
+std::vector<AdaptedProjection> adapted_projections(const DecoderSpec& s, const FeedForwardSpec& layer) {
+  if (!layer.routed || layer.experts.name != "lora") return {};
+  const std::vector<std::string> adapted = layer.experts.values.texts("adapted");
+  const int64_t query = s.num_heads * s.head_dim, key = s.num_kv_heads * s.head_dim;
+  std::vector<AdaptedProjection> all = {{.name = "q_proj", .in = s.hidden_size, .out = query},
+                                        {.name = "k_proj", .in = s.hidden_size, .out = key},
+                                        {.name = "v_proj", .in = s.hidden_size, .out = key},
+                                        {.name = "o_proj", .in = query, .out = s.hidden_size}};
+  std::erase_if(
+      all, [&](const AdaptedProjection& p) { return std::ranges::count(adapted, p.name.substr(0, 1)) == 0; });
+  return all;
+}
+
 void validate(const DecoderSpec& s) {
   Problems problems;
   expect(problems, s.vocab_size > 0, "vocab_size must be positive, got {}", s.vocab_size);
@@ -253,6 +298,7 @@ void validate(const DecoderSpec& s) {
   expect(problems, !s.layers.empty(), "the model has no layers");
   check_layers(problems, s.layers, s.hidden_size);
   check_selective_attention(problems, s);
+  check_attention_adapters(problems, s);
   check_network(problems, s.layers);
   if (!problems.empty())
     throw UsageError(fmt::format("the model cannot be built: {}", fmt::join(problems, "; ")));
@@ -317,6 +363,9 @@ ParameterCounts count_parameters(const DecoderSpec& s, std::optional<double> ope
                                                    experts_per_token(layer, open_experts.value_or(experts)));
       total += Count(expert) * layer.num_experts;
       active += std::llround(visited * static_cast<double>(expert));
+      const AttentionParameters adapters = adapter_parameters(s, layer, visited);
+      total += adapters.total;
+      active += adapters.active;
     } else {
       always += Count(3) * s.hidden_size * layer.dense_width;
     }

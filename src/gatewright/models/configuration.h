@@ -64,6 +64,14 @@ struct DecoderSpec {
   int64_t rotary_width() const { return latent ? latent->rope_dim : head_dim; }
 };
 
+/// A projection of a layer's attention that has LoRA experts.
+struct AdaptedProjection {
+  std::string name;  // as in files: "q_proj"
+  int64_t in = 0, out = 0;
+};
+/// Those that `adapted` of the layer's bank names, in the order in which they are computed.
+std::vector<AdaptedProjection> adapted_projections(const DecoderSpec& spec, const FeedForwardSpec& layer);
+
 /// Fails (UsageError) with every disagreement between the values: heads that do not divide, no layers, odd
 /// head_dim, more experts per token than experts, groups that do not divide the experts.
 void validate(const DecoderSpec& spec);

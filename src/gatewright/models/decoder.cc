@@ -46,7 +46,7 @@ struct Decoder::Layer {
   Layer(const DecoderSpec& spec, const FeedForwardSpec& feed_forward, int64_t index, uint64_t seed,
         SharedModules& shared)
       : prefix("model.layers." + std::to_string(index) + "."),
-        attention(spec, seed, prefix + "self_attn."),
+        attention(spec, feed_forward, seed, prefix + "self_attn."),
         input_norm(ones_parameter(spec.hidden_size)),
         post_attention_norm(ones_parameter(spec.hidden_size)),
         random(seed, "routing." + std::to_string(index)) {
@@ -184,7 +184,7 @@ DecoderOutput Decoder::forward(const Batch& batch, const ForwardOptions& options
   RoutingContext of_experts = context_of_pass(batch, flat_tokens, options, cached), of_heads = of_experts;
   of_experts.num_routed_layers = std::ssize(routers_of(Half::kFeedForward));
   of_experts.carried = &carried_state;
-  of_heads.num_routed_layers = spec_.num_layers();
+  of_heads.num_routed_layers = std::ssize(routers_of(Half::kAttention));
   of_heads.carried = &carried_between_heads;
   Tensor x = embed_tokens(batch.tokens, embedding_), delta;
   // x + delta and the norm that follows are one operation.
@@ -205,16 +205,14 @@ DecoderOutput Decoder::forward(const Batch& batch, const ForwardOptions& options
     of_experts.layer = of_heads.layer = static_cast<int64_t>(i);
     of_experts.random = of_heads.random = options.training ? &layer.random : &evaluation;
     const Tensor attended = add_and_norm(layer.input_norm);
-    if (Router* router = layer.attention.router())
-      output.attention.push_back(router->route(attended.reshape({rows * length, hidden}), of_heads));
-    delta = layer.attention.forward(attended, layer.attention.router() ? &output.attention.back() : nullptr,
-                                    {.spec = spec_,
-                                     .batch = batch,
-                                     .rotary = table,
-                                     .positions = positions,
-                                     .cache = cache,
-                                     .observer = options.observer,
-                                     .window = spec_.window(static_cast<int64_t>(i))});
+    delta = layer.attention.forward(attended, {.spec = spec_,
+                                               .batch = batch,
+                                               .rotary = table,
+                                               .positions = positions,
+                                               .routing = {.context = of_heads, .records = output.attention},
+                                               .cache = cache,
+                                               .observer = options.observer,
+                                               .window = spec_.window(static_cast<int64_t>(i))});
     const Tensor normed = add_and_norm(layer.post_attention_norm).view({rows * length, hidden});
     if (layer.routers.empty()) {
       delta = dense_ffn(normed, layer.dense, Activation::swiglu, {}, false, options.observer).view_as(x);
@@ -344,8 +342,9 @@ std::vector<Router*> Decoder::routers_of(Half half) const {
   for (const auto& layer : layers_) {
     if (half == Half::kFeedForward) {
       for (const auto& router : layer->routers) all.push_back(router.get());
-    } else if (layer->attention.router()) {
-      all.push_back(layer->attention.router());
+    } else {
+      const std::vector<Router*> own = layer->attention.routers();
+      all.insert(all.end(), own.begin(), own.end());
     }
   }
   return all;

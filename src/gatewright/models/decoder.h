@@ -32,10 +32,12 @@ struct ForwardOptions {
 };
 
 struct DecoderOutput {
-  Tensor hidden;                              // [B, S, H] after the final norm
-  std::vector<RoutingRecord> routing;         // one a round of a routed layer, in order
-  std::vector<RoutingRecord> attention = {};  // with selective attention: the heads of each layer's tokens
-  Tensor balance_loss = {};                   // float32 scalar, sum over layers; undefined when there is none
+  Tensor hidden;                       // [B, S, H] after the final norm
+  std::vector<RoutingRecord> routing;  // one a round of a routed layer, in order
+  // Of each layer in order: the heads of its tokens with selective attention, the experts of each adapted
+  // projection.
+  std::vector<RoutingRecord> attention = {};
+  Tensor balance_loss = {};  // float32 scalar, sum over layers; undefined when there is none
 };
 
 class Decoder {

@@ -14,7 +14,8 @@ constexpr Replacement kRmoe[] = {{".mlp.gate.weight", ".mlp.weight"},
                                  {".gate_proj.", ".w1."},
                                  {".down_proj.", ".w2."},
                                  {".up_proj.", ".w3."}};
-constexpr Replacement kMixtureOfRouters[] = {{".mlp.gate.", ".mlp.moe_lora."}};
+constexpr Replacement kMixtureOfRouters[] = {{".mlp.gate.", ".mlp.moe_lora."},
+                                             {".moe_lora.gate.", ".moe_lora."}};
 
 std::span<const Replacement> replacements(const std::string& scorer) {
   if (scorer == "recurrent") return kRmoe;
