@@ -20,6 +20,7 @@ struct GenerateArguments {
   std::string model, prompt, device = "auto";
   GenerateOptions options;
   std::string draft;
+  DraftBranches branches;
   bool json = false, no_stop = false;
   RoutingOverrides overrides;
 };
@@ -37,12 +38,12 @@ class Drafting {
  public:
   Drafting(const GenerateArguments& a, const Tokenizer& tokenizer) {
     if (a.draft == "lookup") {
-      drafter_ = std::make_unique<LookupDrafter>();
+      drafter_ = std::make_unique<LookupDrafter>(LookupDrafter::kLongest, a.branches.branches);
     } else if (!a.draft.empty()) {
       model_.emplace(load_model(a.draft, a.device));
       if (!same_vocabulary(model_->tokenizer, tokenizer))
         fail_usage("{} has another vocabulary than {}: its tokens mean something else", a.draft, a.model);
-      drafter_ = std::make_unique<ModelDrafter>(model_->decoder);
+      drafter_ = std::make_unique<ModelDrafter>(model_->decoder, a.branches);
     }
   }
   void take_part(GenerateOptions& options) {
@@ -138,7 +139,15 @@ void add_generate(Options& verb) {
            "before) or "
            "a smaller model with the same vocabulary; the text stays the same");
   verb.add("--draft-tokens", o.draft_tokens, "tokens proposed at a time, at most")
-      .range(1, 64)
+      .range(1, kLargestTokenTree - 1)
+      .show_default();
+  verb.add("--draft-branches", a->branches.branches,
+           "propose a tree: so many tokens go on at each level of a drafting model, or so many places of a "
+           "lookup")
+      .range(1, 16)
+      .show_default();
+  verb.add("--draft-depth", a->branches.depth, "levels of a drafting model's tree")
+      .range(1, 16)
       .show_default();
   verb.flag("--no-stop", a->no_stop, "go on after the end of the text");
   verb.add("--device", a->device, "auto, cpu or cuda").one_of({"auto", "cpu", "cuda"}).show_default();

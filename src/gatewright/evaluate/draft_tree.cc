@@ -6,6 +6,28 @@
 
 namespace gatewright {
 
+bool DraftTree::is_chain() const {
+  for (size_t i = 0; i < parents.size(); ++i) {
+    if (parents[i] != static_cast<int64_t>(i) - 1) return false;
+  }
+  return true;
+}
+
+int64_t DraftTree::child(int64_t parent, int32_t token) const {
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    if (parents[i] == parent && tokens[i] == token) return static_cast<int64_t>(i);
+  }
+  return -1;
+}
+
+int64_t DraftTree::add(int64_t parent, int32_t token) {
+  const int64_t there = child(parent, token);
+  if (there >= 0) return there;
+  tokens.push_back(token);
+  parents.push_back(parent);
+  return size() - 1;
+}
+
 AcceptedPath verify_tree(std::span<const int32_t> tokens, std::span<const int64_t> parents,
                          std::span<const int32_t> targets) {
   require(!tokens.empty() && parents.size() == tokens.size() && targets.size() == tokens.size(),

@@ -1,5 +1,5 @@
-// Greedy verification of a tree of drafted tokens: speculative decoding that gives what greedy decoding would
-// give.
+// Trees of drafted tokens, and their greedy verification: speculative decoding that gives what greedy
+// decoding would give.
 #pragma once
 
 #include <cstdint>
@@ -7,6 +7,21 @@
 #include <vector>
 
 namespace gatewright {
+
+/// Tokens that may follow a text: continuations that share their beginnings.
+struct DraftTree {
+  std::vector<int32_t> tokens = {};
+  std::vector<int64_t> parents =
+      {};  // of each token the one before it, which comes first; -1: the end of the text
+
+  int64_t size() const { return static_cast<int64_t>(tokens.size()); }
+  /// Whether they are one continuation.
+  bool is_chain() const;
+  /// The token among the children of `parent`, or -1.
+  int64_t child(int64_t parent, int32_t token) const;
+  /// The same, which is added where it is missing.
+  int64_t add(int64_t parent, int32_t token);
+};
 
 struct AcceptedPath {
   std::vector<int64_t> nodes;  // from the root on

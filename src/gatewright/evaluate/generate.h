@@ -3,9 +3,11 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <span>
 #include <vector>
 
+#include "gatewright/evaluate/draft_tree.h"
 #include "gatewright/evaluate/sampler.h"
 #include "gatewright/models/decoder.h"
 
@@ -49,20 +51,26 @@ class CachedDecoder {
   /// @param reading  called after each piece with the tokens that are done, of those that had to be computed
   std::span<const float> logits_after(std::span<const int32_t> tokens,
                                       const std::function<void(int64_t done, int64_t total)>& reading = {});
-  /// The same after each of the last `count` tokens, 1 <= count <= tokens: [count, V], row by row.
-  std::span<const float> logits_of_last(std::span<const int32_t> tokens, int64_t count,
-                                        const std::function<void(int64_t done, int64_t total)>& reading = {});
+  /// The same [1 + n, V], row by row, and after each of n tokens that may follow them, all in one pass: a
+  /// tree of them at most kLargestTokenTree - 1.
+  std::span<const float> logits_with(std::span<const int32_t> tokens, const DraftTree& draft,
+                                     const std::function<void(int64_t done, int64_t total)>& reading = {});
+  /// Takes this path of the last draft, from the end of the text on, for part of the text; the rest is
+  /// forgotten.
+  void keep(std::span<const int64_t> path);
   const Decoder& model() const { return model_; }
   /// Of the last pass: experts that any of its tokens visited, mean over routed layers; 0 without any.
   double experts_in_use() const;
 
  private:
-  /// Hidden values [1, N, H] after the next tokens of a text.
-  Tensor compute(std::span<const int32_t> more, int64_t text_length);
+  /// Hidden values [1, N, H] after the next tokens of a text, or after each of a tree.
+  Tensor compute(std::span<const int32_t> more, int64_t text_length,
+                 std::shared_ptr<const TokenTree> tree = {});
 
   Decoder& model_;
   std::vector<KeyValueCache> cache_;
-  std::vector<int32_t> tokens_;
+  std::vector<int32_t> tokens_;   // of a text, that the cache begins with
+  DraftTree draft_;               // what lies behind them
   bool by_long_factors_ = false;  // how LongRoPE turned the keys in the cache
   Tensor logits_;
   std::vector<RoutingRecord> routing_;  // of the last pass

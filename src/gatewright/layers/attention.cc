@@ -39,6 +39,17 @@ Tensor probabilities(const Tensor& scores, const Tensor& sinks) {
   return at::softmax(at::cat({scores, column}, -1), -1).narrow(-1, 0, scores.size(-1));
 }
 
+/// bool [N, offset + N]: what the tokens of the tree see of the cache's and of each other.
+Tensor seen_in_tree(const TokenTree& tree, int64_t offset, const at::Device& device) {
+  const int64_t n = tree.size();
+  Tensor seen = at::ones({n, offset + n}, at::kBool);
+  auto cells = seen.accessor<bool, 2>();
+  for (int64_t i = 0; i < n; ++i) {
+    for (int64_t j = 0; j < n; ++j) cells[i][offset + j] = (tree.sees[static_cast<size_t>(i)] >> j & 1) != 0;
+  }
+  return seen.to(device);
+}
+
 /// Queries at positions offset .. offset + N - 1 over all keys, with the square of scores.
 Tensor attend(const Tensor& q, const Tensor& k, const Tensor& v, const AttentionMask& mask, int64_t offset) {
   const int64_t group = q.size(2) / k.size(2), n = q.size(1), keys = k.size(1);
@@ -48,10 +59,15 @@ Tensor attend(const Tensor& q, const Tensor& k, const Tensor& v, const Attention
   Tensor scores = at::matmul(heads_first(q), wide_k.transpose(2, 3));
   if (scores.scalar_type() != at::kDouble) scores = scores.to(at::kFloat);
   const auto integers = q.options().dtype(at::kLong).requires_grad(false);
-  const Tensor query = at::arange(offset, offset + n, integers).unsqueeze(1),
-               key = at::arange(keys, integers);
-  Tensor seen = key.le(query);
-  if (mask.window > 0) seen = seen.logical_and(key.gt(query - mask.window));
+  Tensor query = at::arange(offset, offset + n, integers), key = at::arange(keys, integers), seen;
+  if (mask.tree) {
+    seen = seen_in_tree(*mask.tree, offset, q.device());
+    query = offset + at::tensor(mask.tree->depth, integers);
+    key = at::cat({key.narrow(0, 0, offset), query});
+  } else {
+    seen = key.le(query.unsqueeze(1));
+  }
+  if (mask.window > 0) seen = seen.logical_and(key.gt(query.unsqueeze(1) - mask.window));
   seen = seen.unsqueeze(0).unsqueeze(0);
   if (mask.first_key.defined()) {
     const Tensor first = mask.first_key.to(q.device(), at::kLong).unsqueeze(1).unsqueeze(3);
@@ -125,7 +141,9 @@ Tensor attend_to_cache(const Tensor& q, const KeyValueCache& cache, const Attent
                              .window = mask.window,
                              .scale = static_cast<float>(scale_of(mask, q.size(3))),
                              .first_key = first.defined() ? first.data_ptr<int32_t>() : nullptr,
-                             .sinks = sinks.defined() ? sinks.data_ptr<float>() : nullptr},
+                             .sinks = sinks.defined() ? sinks.data_ptr<float>() : nullptr,
+                             .depth = mask.tree ? mask.tree->depth.data() : nullptr,
+                             .sees = mask.tree ? mask.tree->sees.data() : nullptr},
                             queries.data_ptr<float>(), cache.keys.data_ptr<float>(),
                             cache.values.data_ptr<float>(), out.data_ptr<float>());
   return out;
@@ -174,13 +192,26 @@ void append(KeyValueCache& cache, const Tensor& k, const Tensor& v, const Tensor
   cache.length = before + added;
 }
 
+void keep_tokens(KeyValueCache& cache, int64_t first, std::span<const int64_t> kept) {
+  const at::NoGradGuard no_grad;
+  for (int64_t i = 0; i < std::ssize(kept); ++i) {
+    const int64_t from = first + kept[static_cast<size_t>(i)], to = first + i;
+    for (const Tensor* stored : {&cache.keys, &cache.values, &cache.selected}) {
+      if (stored->defined() && from != to) stored->select(1, to).copy_(stored->select(1, from));
+    }
+  }
+  cache.length = first + std::ssize(kept);
+}
+
 Tensor attention_with_cache(const Tensor& q, const Tensor& k, const Tensor& v, KeyValueCache& cache,
                             const AttentionMask& mask) {
   check_shapes(q, k, v, mask);
   const at::NoGradGuard no_grad;
   const int64_t before = cache.length;
+  require(!mask.tree || mask.tree->size() == q.size(1), "[attention] a tree of {} tokens for {} queries",
+          mask.tree ? mask.tree->size() : 0, q.size(1));
   append(cache, k, v);
-  if (before == 0) return attention(q, k, v, mask);
+  if (before == 0 && !mask.tree) return attention(q, k, v, mask);
   if (cache_has_kernel(q, cache)) return attend_to_cache(q, cache, mask);
   return attend(q, cache.keys.narrow(1, 0, cache.length), cache.values.narrow(1, 0, cache.length), mask,
                 before);

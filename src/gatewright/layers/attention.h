@@ -2,14 +2,16 @@
 // "GQA"; Beltagy et al. 2020, "Longformer"), and its key-value cache.
 #pragma once
 
+#include "gatewright/layers/token_tree.h"
 #include "gatewright/tensor.h"
 
 namespace gatewright {
 
 struct AttentionMask {
-  Tensor first_key = {};  // int32 [B, S], each in 0..i: query i sees no key before it; undefined: 0
-  int64_t window = 0;     // query i sees no key before i - window + 1; 0: all
-  double scale = 0;       // multiplies the scores before the softmax; 0: head_dim^-1/2
+  Tensor first_key = {};            // int32 [B, S], each in 0..i: query i sees no key before it; undefined: 0
+  int64_t window = 0;               // query i sees no key before i - window + 1; 0: all
+  double scale = 0;                 // multiplies the scores before the softmax; 0: head_dim^-1/2
+  const TokenTree* tree = nullptr;  // of the new tokens, with a cache; null: they are a text
   Tensor sinks = {};  // [Q], a logit for each head that joins the softmax's sum and has no value (GPT-OSS)
 };
 
@@ -32,6 +34,9 @@ struct KeyValueCache {
 /// Appends k and v [B, N, K, D] of N new tokens, and with selective attention which heads serve them, bool
 /// [B, N, K]. The storage grows by doubling.
 void append(KeyValueCache& cache, const Tensor& k, const Tensor& v, const Tensor& selected = {});
+
+/// Keeps of the tokens from `first` on those at first + kept[0], first + kept[1], ..., which ascend.
+void keep_tokens(KeyValueCache& cache, int64_t first, std::span<const int64_t> kept);
 
 /// Appends k and v [B, N, K, D] of N new tokens to the cache and lets q [B, N, Q, D] attend to all that lies
 /// in it, as attention() over the whole sequence would. mask.first_key: [B, N], of the new tokens. No

@@ -124,8 +124,11 @@ Tensor AttentionBlock::forward(const Tensor& normed, const AttentionInput& in) c
 
 Tensor AttentionBlock::mix(const Tensor& query, const Tensor& key, const Tensor& value, double scale,
                            const AttentionInput& in) const {
-  const AttentionMask mask{
-      .first_key = in.batch.first_key, .window = in.window, .scale = scale, .sinks = sinks_};
+  const AttentionMask mask{.first_key = in.batch.first_key,
+                           .window = in.window,
+                           .scale = scale,
+                           .tree = in.batch.tree.get(),
+                           .sinks = sinks_};
   return in.cache ? attention_with_cache(query, key, value, *in.cache, mask)
                   : attention(query, key, value, mask);
 }
@@ -218,6 +221,8 @@ Tensor AttentionBlock::attend_selectively(const Tensor& normed, const Assignment
                                  .window = in.window,
                                  .first_key = in.batch.first_key,
                                  .rotary = &in.rotary};
+  require(!in.batch.tree,
+          "{}: heads that are experts read texts, not trees of tokens; draft one continuation", prefix_);
   if (!in.cache) return selective_attention(normed, heads, weights, options);
   require(router_->chooses_token_by_token(),
           "{}: its heads are chosen by comparing tokens of a whole text, which can't be continued token by "

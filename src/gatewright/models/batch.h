@@ -1,6 +1,9 @@
 // What a decoder reads: rows of tokens and where their documents begin.
 #pragma once
 
+#include <memory>
+
+#include "gatewright/layers/token_tree.h"
 #include "gatewright/tensor.h"
 
 namespace gatewright {
@@ -14,6 +17,9 @@ struct Batch {
       {};  // int32 [B, S], index in the row of the first token of each token's document; undefined: 0
 
   Tensor real = {};  // bool [B, S], false: filling; undefined: every token is one of a text
+
+  /// One row that is a tree of continuations of what is in the cache; null: rows are texts.
+  std::shared_ptr<const TokenTree> tree = {};
 
   int64_t rows() const { return tokens.size(0); }
   int64_t length() const { return tokens.size(1); }

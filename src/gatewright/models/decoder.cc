@@ -35,7 +35,10 @@ void add_norm(ParameterList& list, const std::string& name, const Tensor& weight
 
 /// Position of each token inside its document: int64 [B, S].
 Tensor positions_of(const Batch& batch, int64_t already_cached) {
-  const Tensor index = at::arange(batch.length(), batch.tokens.options()).unsqueeze(0) + already_cached;
+  const auto integers = batch.tokens.options();
+  const Tensor place =
+      batch.tree ? at::tensor(batch.tree->depth, integers) : at::arange(batch.length(), integers);
+  const Tensor index = place.unsqueeze(0) + already_cached;
   if (!batch.first_key.defined()) return index.expand_as(batch.tokens);
   return index - batch.first_key.to(at::kLong);
 }
@@ -168,6 +171,8 @@ DecoderOutput Decoder::forward(const Batch& batch, const ForwardOptions& options
   require(batch.tokens.dim() == 2 && batch.tokens.scalar_type() == at::kLong,
           "the decoder reads int64 tokens [B, S]");
   const int64_t rows = batch.rows(), length = batch.length(), hidden = spec_.hidden_size;
+  require(!batch.tree || (options.cache && rows == 1 && batch.tree->size() == length),
+          "a tree of tokens is one row that continues a cache");
   const int64_t cached = options.cache ? (*options.cache)[0].length : 0;
   const Tensor positions = positions_of(batch, cached);
   const Tensor flat_tokens = batch.tokens.reshape({-1});

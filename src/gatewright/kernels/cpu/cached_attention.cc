@@ -45,13 +45,41 @@ HWY_INLINE void weighted_sum(Tag d, int64_t count, const float* weights, float f
   for (int v = 0; v < Vectors; ++v) hn::StoreU(hn::Mul(sum[v], hn::Set(d, factor)), d, out + v * n);
 }
 
-void attend_head(const CachedAttentionSizes& s, int64_t first, int64_t last, const float* q,
-                 const float* keys, const float* values, const float* sink, float* scores, float* out) {
+/// The keys of one query: from `first` to before `last`, but for the new ones that a tree hides from it.
+struct SeenKeys {
+  int64_t first, last;
+  const CachedAttentionSizes& sizes;
+  int64_t query;  // among the new tokens
+
+  bool sees(int64_t key) const {
+    const int64_t added = key - sizes.before;
+    if (!sizes.sees || added < 0) return true;
+    const bool ancestor = (sizes.sees[query] >> added & 1) != 0;
+    return ancestor && (sizes.window == 0 || sizes.depth[added] > sizes.depth[query] - sizes.window);
+  }
+};
+
+SeenKeys seen_keys(const CachedAttentionSizes& s, int64_t token) {
+  const int64_t query = token % s.queries, position = s.before + (s.depth ? s.depth[query] : query);
+  int64_t first = s.first_key ? s.first_key[token] : 0;
+  if (s.window > 0) first = std::max(first, position + 1 - s.window);
+  if (s.depth) first = std::min(first, s.before);  // places of new keys are no positions
+  return {.first = first, .last = s.before + query + 1, .sizes = s, .query = query};
+}
+
+void attend_head(const CachedAttentionSizes& s, const SeenKeys& seen, const float* q, const float* keys,
+                 const float* values, const float* sink, float* scores, float* out) {
+  constexpr float kHidden = -1e30F;
+  const int64_t first = seen.first, last = seen.last;
   const int64_t step = s.kv_heads * s.head_dim, count = last - first;
   keys += first * step;
   values += first * step;
   float largest = sink ? *sink : -HUGE_VALF;
   for (int64_t j = 0; j < count; ++j) {
+    if (!seen.sees(first + j)) {
+      scores[j] = kHidden;
+      continue;
+    }
     const float* key = keys + j * step;
     scores[j] = s.scale * sum_lanes(s.head_dim, [=](auto d, int64_t i) HWY_ATTR {
                   return hn::Mul(hn::LoadU(d, q + i), hn::LoadU(d, key + i));
@@ -81,11 +109,8 @@ void attend_cached(const CachedAttentionSizes& s, const float* q, const float* k
     float* scores = scratch.floats(s.before + s.queries);
     for (int64_t at = begin; at < end; ++at) {
       const int64_t head = at % s.heads, token = at / s.heads, row = token / s.queries;
-      const int64_t last = s.before + token % s.queries + 1;
-      int64_t first = s.first_key ? s.first_key[token] : 0;
-      if (s.window > 0) first = std::max(first, last - s.window);
       const int64_t lies = (row * s.capacity * s.kv_heads + head / group) * s.head_dim;
-      attend_head(s, first, last, q + at * s.head_dim, keys + lies, values + lies,
+      attend_head(s, seen_keys(s, token), q + at * s.head_dim, keys + lies, values + lies,
                   s.sinks ? s.sinks + head : nullptr, scores, out + at * s.head_dim);
     }
   });

@@ -7,7 +7,7 @@
 namespace gatewright::kernels {
 
 /// Query i of a row is at position before + i and sees the keys max(first_key[i], before + i - window + 1) to
-/// before + i.
+/// before + i. In a tree it is at before + depth[i], and of the N new keys it sees those of `sees`.
 struct CachedAttentionSizes {
   int64_t batch = 0;     // B
   int64_t queries = 0;   // N
@@ -20,6 +20,8 @@ struct CachedAttentionSizes {
   float scale = 1;
   const int32_t* first_key = nullptr;  // [B, N]; null: 0
   const float* sinks = nullptr;        // [Q], logits that join a softmax's sum and have no value; null: none
+  const int32_t* depth = nullptr;      // [N], of a tree of at most 64 new tokens; null: they are a text
+  const uint64_t* sees = nullptr;      // [N], bit j: query i sees new key j, which is at most i
 };
 
 /// q and out [B, N, Q, D], keys and values [B, C, K, D]. The same bits in any number of threads.
