@@ -246,5 +246,30 @@ TEST(SharedExperts, ReadThroughAGainOfTheirOwnWhenAsked) {
   EXPECT_EQ(bank->parameters_per_token(), count);
 }
 
+/// A ReLU expert of the identity: with both dropouts a value is zero with probability 1 - (1 - p)^2, and its
+/// mean stays.
+TEST(ExpertBank, DropsOutAfterTheActivationAndTheSumInTrainingOnly) {
+  constexpr int64_t kTokens = 400, kHidden = 8;
+  const auto bank = make_bank("relu", {{"width", kHidden}, {"dropout", 0.25}},
+                              {.hidden_size = kHidden, .num_experts = 2, .layer = 0});
+  ParameterList list;
+  bank->collect(list, "mlp");
+  const at::NoGradGuard no_grad;
+  for (const NamedTensor& p : list) p.tensor.copy_(at::eye(kHidden).expand({2, kHidden, kHidden}));
+  choice::Pairs pairs{.num_tokens = kTokens, .expert_begin = {0, kTokens / 2, kTokens}, .token = {}};
+  for (int64_t t = 0; t < kTokens; ++t) pairs.token.push_back(t);
+  const Assignment one_each = make_assignment_from_pair_weights(pairs, at::ones({kTokens}));
+  const Tensor x = at::ones({kTokens, kHidden});
+  EXPECT_TRUE(at::equal(bank->forward(x, one_each), x));
+  RandomStream draws(3, "dropout");
+  const ExpertContext training{.training = true, .random = &draws};
+  const Tensor thinned = bank->forward(x, one_each, training);
+  EXPECT_NEAR((thinned == 0).to(at::kDouble).mean().item<double>(), 1 - 0.75 * 0.75, 0.03);
+  EXPECT_NEAR(thinned.mean().item<double>(), 1, 0.06);
+  EXPECT_NEAR(thinned.max().item<double>(), 1 / (0.75 * 0.75), 1e-5);
+  draws.seek(0);
+  EXPECT_TRUE(at::equal(bank->forward(x, one_each, training), thinned));
+}
+
 }  // namespace
 }  // namespace gatewright

@@ -8,6 +8,7 @@
 #include "gatewright/base/parallel.h"
 #include "tests/kernels/each_target.h"
 #include "tests/random_tensors.h"
+#include "tests/testing.h"
 
 namespace gatewright {
 namespace {
@@ -124,6 +125,52 @@ TEST(AttentionWithCache, OfFewQueriesAgreesWithTheWholeSquareOnEveryTarget) {
       }
     });
   }
+}
+
+/// Each path of a tree is a text: what is at its end sees the same, by the kernel (8 tokens) and by products
+/// (20).
+TEST(AttentionWithCache, OfATreeIsThatOfItsPathsOnEveryTarget) {
+  RandomStream random(6, "tree");
+  constexpr int64_t kBefore = 11;
+  for (const int64_t nodes : {8, 20}) {
+    std::vector<int64_t> parents;
+    for (int64_t i = 0; i < nodes; ++i)
+      parents.push_back(static_cast<int64_t>(random.below(static_cast<uint64_t>(i + 1))) - 1);
+    const TokenTree tree = make_token_tree(parents);
+    const Tensor q = normals({1, kBefore + nodes, 4, 24}, random),
+                 k = normals({1, kBefore + nodes, 2, 24}, random),
+                 v = normals({1, kBefore + nodes, 2, 24}, random);
+    kernels::for_each_target([&] {
+      for (const int64_t window : {0, 2, 6, 14}) {
+        KeyValueCache cache;
+        append(cache, k.narrow(1, 0, kBefore), v.narrow(1, 0, kBefore));
+        const auto added = [&](const Tensor& t) { return t.narrow(1, kBefore, nodes); };
+        const Tensor out =
+            attention_with_cache(added(q), added(k), added(v), cache, {.window = window, .tree = &tree});
+        for (int64_t i = 0; i < nodes; ++i) {
+          std::vector<int64_t> path;
+          for (int64_t n = i; n >= 0; n = parents[static_cast<size_t>(n)])
+            path.insert(path.begin(), kBefore + n);
+          for (int64_t t = kBefore - 1; t >= 0; --t) path.insert(path.begin(), t);
+          EXPECT_EQ(tree.depth[static_cast<size_t>(i)], std::ssize(path) - kBefore - 1);
+          const Tensor text = at::tensor(path);
+          const Tensor alone = attention_by_tensor_operations(
+              q.index_select(1, text), k.index_select(1, text), v.index_select(1, text), {.window = window});
+          EXPECT_LT(difference(out.select(1, i), alone.select(1, -1)), 1e-5)
+              << "node " << i << " of " << nodes << ", window " << window;
+        }
+      }
+    });
+  }
+}
+
+TEST(TokenTree, RefusesParentsThatDoNotComeFirst) {
+  EXPECT_EQ(error_of([] {
+              make_token_tree(std::vector<int64_t>{-1, 1});
+            }),
+            "the parent of token 1 of a tree must come before it, got 1");
+  EXPECT_EQ(error_of([] { make_token_tree(std::vector<int64_t>{-2}); }),
+            "the parent of token 0 of a tree must come before it, got -2");
 }
 
 TEST(AttentionWithCache, GivesTheSameBitsWithAnyNumberOfThreads) {

@@ -1,6 +1,7 @@
 #include "gatewright/experts/feed_forward.h"
 
 #include "gatewright/base/error.h"
+#include "gatewright/experts/dropout.h"
 #include "gatewright/experts/packed_tensor.h"
 
 namespace gatewright {
@@ -68,6 +69,7 @@ FeedForwardExperts::FeedForwardExperts(const ExpertSizes& sizes, const FeedForwa
     : ffn_(make_ffn_parameters(sizes.num_experts, sizes.hidden_size, options, random)),
       activation_(options.activation),
       recompute_(options.recompute),
+      dropout_(options.dropout),
       layer_(sizes.layer) {}
 
 Tensor FeedForwardExperts::forward(const Tensor& hidden, const Assignment& assignment,
@@ -75,7 +77,11 @@ Tensor FeedForwardExperts::forward(const Tensor& hidden, const Assignment& assig
   require(assignment.num_experts() == num_experts(),
           "layer {}: an assignment for {} experts reached a bank of {} experts", layer_,
           assignment.num_experts(), num_experts());
-  return expert_ffn(hidden, assignment, ffn_, activation_, recompute_, context.observer);
+  if (!context.training || dropout_ == 0)
+    return expert_ffn(hidden, assignment, ffn_, activation_, recompute_, context.observer);
+  const auto thinned = [&](const Tensor& x) { return dropout(x, dropout_, context); };
+  return thinned(
+      expert_ffn_by_tensor_operations(hidden, assignment, ffn_, activation_, thinned, context.observer));
 }
 
 void FeedForwardExperts::collect(ParameterList& parameters, const std::string& prefix) const {

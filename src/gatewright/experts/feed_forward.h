@@ -15,6 +15,7 @@ struct FeedForwardOptions {
   bool biases = false;
   bool recompute = false;
   double init = 0.02;  // standard deviation of the initial weights
+  double dropout = 0;  // in a bank: after the activation and after the sum, in training
 };
 
 /// 4 H without gate, 8 H / 3 rounded up to a multiple of 8 with it (SwiGLU).
@@ -45,6 +46,7 @@ class FeedForwardExperts : public ExpertBank {
   FfnTensors ffn_;
   Activation activation_;
   bool recompute_;
+  double dropout_;
   int64_t layer_;
 };
 

@@ -55,12 +55,12 @@ Tensor mlp_union(const Tensor& hidden, const Assignment& assignment, const FfnTe
                           dense.down_bias);
 }
 
-MlpUnion::MlpUnion(const ExpertSizes& sizes, const MlpUnionOptions& options, RandomStream& random)
+MlpUnion::MlpUnion(const ExpertSizes& sizes, const FeedForwardOptions& options, RandomStream& random)
     : num_experts_(sizes.num_experts),
       layer_(sizes.layer),
-      dense_(make_ffn_parameters(0, sizes.hidden_size, with_initial_size(options.ffn, sizes), random)),
-      activation_(options.ffn.activation),
-      recompute_(options.ffn.recompute),
+      dense_(make_ffn_parameters(0, sizes.hidden_size, with_initial_size(options, sizes), random)),
+      activation_(options.activation),
+      recompute_(options.recompute),
       dropout_(options.dropout) {}
 
 Tensor MlpUnion::forward(const Tensor& hidden, const Assignment& assignment, const ExpertContext& context) {

@@ -16,16 +16,11 @@ FfnTensors union_slices(const FfnTensors& dense, int64_t experts);
 Tensor mlp_union(const Tensor& hidden, const Assignment& assignment, const FfnTensors& dense,
                  Activation activation, bool recompute = false);
 
-struct MlpUnionOptions {
-  FeedForwardOptions ffn = {.activation = Activation::gelu, .biases = true, .init = 0};  // of the whole
-  double dropout = 0;  // after the activation and after the sum, in training
-};
-
-/// Initial weights are normal: of standard deviation ffn.init, or with init = 0 Xavier's for one expert,
-/// sqrt(2 / (H + F / E)).
+/// The options are of the whole feed-forward. Initial weights are normal: of standard deviation init, or with
+/// init = 0 Xavier's for one expert, sqrt(2 / (H + F / E)).
 class MlpUnion final : public ExpertBank {
  public:
-  MlpUnion(const ExpertSizes& sizes, const MlpUnionOptions& options, RandomStream& random);
+  MlpUnion(const ExpertSizes& sizes, const FeedForwardOptions& options, RandomStream& random);
   using ExpertBank::forward;
   Tensor forward(const Tensor& hidden, const Assignment& assignment, const ExpertContext& context) override;
   /// As a dense layer has them: ".up_proj.weight" and so on.

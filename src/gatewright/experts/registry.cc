@@ -25,6 +25,18 @@ std::vector<Parameter> feed_forward_parameters() {
            .max = 10}};
 }
 
+/// Of a bank whose experts are feed-forwards of their own or slices of one.
+std::vector<Parameter> bank_parameters() {
+  std::vector<Parameter> parameters = feed_forward_parameters();
+  parameters.push_back({.name = "dropout",
+                        .help = "share left out in training, after the activation and after the sum",
+                        .default_value = 0.0,
+                        .min = 0,
+                        .max = 1,
+                        .max_open = true});
+  return parameters;
+}
+
 FeedForwardOptions options_of(const Values& v, Activation activation) {
   return {.activation = activation,
           .width = v.integer("width"),
@@ -33,9 +45,15 @@ FeedForwardOptions options_of(const Values& v, Activation activation) {
           .init = v.number("init")};
 }
 
+FeedForwardOptions bank_options(const Values& v, Activation activation) {
+  FeedForwardOptions options = options_of(v, activation);
+  options.dropout = v.number("dropout");
+  return options;
+}
+
 ExpertBankFactory feed_forward(Activation activation) {
   return [activation](const Values& v, const ExpertSizes& s, RandomStream& r) -> std::unique_ptr<ExpertBank> {
-    return std::make_unique<FeedForwardExperts>(s, options_of(v, activation), r);
+    return std::make_unique<FeedForwardExperts>(s, bank_options(v, activation), r);
   };
 }
 
@@ -125,7 +143,7 @@ Registry<ExpertBankFactory>::Entry lora() {
 }
 
 Registry<ExpertBankFactory>::Entry union_bank() {
-  std::vector<Parameter> parameters = feed_forward_parameters();
+  std::vector<Parameter> parameters = bank_parameters();
   for (Parameter& p : parameters) {
     if (p.name == "width") p.help = "inner width of the whole, a multiple of num_experts; 0 takes 4 x hidden";
     if (p.name == "biases") p.default_value = true;
@@ -138,23 +156,13 @@ Registry<ExpertBankFactory>::Entry union_bank() {
                         .help = "activation of the feed-forward",
                         .default_value = std::string("gelu"),
                         .choices = {"gelu", "relu", "silu", "swiglu"}});
-  parameters.push_back({.name = "dropout",
-                        .help = "share left out in training, after the activation and after the sum",
-                        .default_value = 0.0,
-                        .min = 0,
-                        .max = 1,
-                        .max_open = true});
   return {{.name = "mlp_union",
            .summary = "the slices of one dense feed-forward; all of them with weights of 1 are the whole",
            .source = "Union of Experts 2025, arXiv 2503.02495",
            .formula = "y = sum_e w_e W2_e act(W1_e x + b1_e) + b2,  W1_e rows and W2_e columns of one matrix",
            .parameters = std::move(parameters)},
           [](const Values& v, const ExpertSizes& s, RandomStream& r) -> std::unique_ptr<ExpertBank> {
-            return std::make_unique<MlpUnion>(
-                s,
-                MlpUnionOptions{.ffn = options_of(v, activation_of(v.text("activation"))),
-                                .dropout = v.number("dropout")},
-                r);
+            return std::make_unique<MlpUnion>(s, bank_options(v, activation_of(v.text("activation"))), r);
           }};
 }
 
@@ -167,32 +175,32 @@ const Registry<ExpertBankFactory>& expert_banks() {
          .summary = "gated feed-forward: the experts of Mixtral, OLMoE, Qwen and DeepSeek",
          .source = "Shazeer 2020, GLU Variants Improve Transformer, eq. 6",
          .formula = "y = W_down (silu(W_gate x) * (W_up x)),  silu(z) = z / (1 + exp(-z))",
-         .parameters = feed_forward_parameters()},
+         .parameters = bank_parameters()},
         feed_forward(Activation::swiglu)},
        {{.name = "gelu",
          .summary = "feed-forward with the exact GELU",
          .source = "Hendrycks and Gimpel 2016, Gaussian Error Linear Units",
          .formula = "y = W_down gelu(W_up x),  gelu(z) = z (1 + erf(z / sqrt 2)) / 2",
-         .parameters = feed_forward_parameters()},
+         .parameters = bank_parameters()},
         feed_forward(Activation::gelu)},
        {{.name = "relu",
          .summary = "feed-forward with ReLU: the experts of Switch Transformer",
          .source = "Fedus et al. 2021, Switch Transformers, section 2",
          .formula = "y = W_down max(W_up x, 0)",
-         .parameters = feed_forward_parameters()},
+         .parameters = bank_parameters()},
         feed_forward(Activation::relu)},
        {{.name = "silu",
          .summary = "feed-forward with SiLU and no gate: the small experts of BlockFFN",
          .source = "Song et al. 2025, BlockFFN, section 3",
          .formula = "y = W_down silu(W_up x),  silu(z) = z / (1 + exp(-z))",
-         .parameters = feed_forward_parameters()},
+         .parameters = bank_parameters()},
         feed_forward(Activation::silu)},
        {{.name = "clamped_swiglu",
          .summary = "gated feed-forward with clamped values: the experts of GPT-OSS",
          .source = "OpenAI 2025, gpt-oss-120b and gpt-oss-20b Model Card",
          .formula = "y = W_down ((u + 1) g / (1 + exp(-1.702 g))),  g = min(W_gate x, 7), u = W_up x "
                     "in +- 7",
-         .parameters = feed_forward_parameters()},
+         .parameters = bank_parameters()},
         feed_forward(Activation::clamped_swiglu)},
        lora(),
        union_bank()});
