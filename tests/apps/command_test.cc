@@ -181,7 +181,12 @@ TEST(Program, DoesNotLinkLibTorchAndItsNeighbourDoes) {
 TEST(Program, StartsWithinFiftyMillisecondsOfWork) {
   double least = 1;
   for (int i = 0; i < 10; ++i) least = std::min(least, run({"--version"}).cpu_seconds);
-  EXPECT_LT(least, 0.05);
+#ifdef __SANITIZE_ADDRESS__
+  constexpr double kLimit = 0.25;  // AddressSanitizer prepares its own memory first
+#else
+  constexpr double kLimit = 0.05;
+#endif
+  EXPECT_LT(least, kLimit);
 }
 
 TEST(Program, SaysWhatIsMissingWhenItsNeighbourIs) {
